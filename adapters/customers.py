@@ -1,0 +1,203 @@
+"""Customers and their profiles: PostgreSQL holds them, the Redis side answers reads on the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+import orjson
+import redis
+from sqlalchemy import Engine, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from adapters.catalogue import audit
+from adapters.copying import copy_rows
+from adapters.loop_log import take_lock
+from adapters.streams import ACTIVITY_STREAM, profile_key
+from adapters.tables import activities, customers, profiles, set_aside_events, stream_positions
+from contextual_bandit.profile import Activity, Population, Profile, decode_population, decode_profile
+
+# The empty id belongs to nobody (the API refuses it), so it can hold what is true of everybody.
+POPULATION = ""
+ABSENT_SECONDS = 3600
+
+
+class CustomerStore:
+    """What a shop says of its customers: demographics and preferences."""
+
+    def __init__(self, engine: Engine, client: redis.Redis) -> None:
+        self._engine = engine
+        self._client = client
+
+    def put(self, customer_id: str, record: Mapping[str, Any], now: datetime) -> None:
+        """Create or replace a customer's record."""
+        row = {"customer_id": customer_id, "record": dict(record), "updated_at": now}
+        with self._engine.begin() as connection:
+            connection.execute(
+                insert(customers).values(row).on_conflict_do_update(index_elements=["customer_id"], set_=row)
+            )
+        self._client.set(customer_cache_key(customer_id), orjson.dumps(record))
+
+    def get(self, customer_id: str) -> dict[str, Any] | None:
+        """A customer's record."""
+        query = select(customers.c.record).where(customers.c.customer_id == customer_id)
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def delete(self, customer_id: str, actor: str, now: datetime) -> bool:
+        """Forget a customer's record, profile and activities."""
+        with self._engine.begin() as connection:
+            found = connection.execute(delete(customers).where(customers.c.customer_id == customer_id)).rowcount
+            known = connection.execute(delete(profiles).where(profiles.c.customer_id == customer_id)).rowcount
+            connection.execute(delete(activities).where(activities.c.customer_id == customer_id))
+            if found or known:
+                audit(connection, now, actor, "customer.delete", customer_id, {})
+        self._client.delete(customer_cache_key(customer_id), profile_key(customer_id))
+        return bool(found or known)
+
+    def read_through(
+        self, customer_id: str, state: bytes | None, record: bytes | None
+    ) -> tuple[bytes | None, bytes | None]:
+        """Fill what the cache lacks from PostgreSQL, and remember also what does not exist.
+
+        The keys are set only where absent, so that a writer's newer value is never replaced.
+        """
+        if state is None:
+            state = self.profile(customer_id) or b""
+            self._client.set(profile_key(customer_id), state, nx=True, ex=None if state else ABSENT_SECONDS)
+        if record is None:
+            found = self.get(customer_id)
+            record = orjson.dumps(found or {})
+            self._client.set(customer_cache_key(customer_id), record, nx=True, ex=None if found else ABSENT_SECONDS)
+        return state, record
+
+    def profile(self, customer_id: str) -> bytes | None:
+        """A customer's stored profile."""
+        query = select(profiles.c.state).where(profiles.c.customer_id == customer_id)
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+
+def customer_cache_key(customer_id: str) -> str:
+    """The key under which a customer's record is cached."""
+    return "customer:" + customer_id
+
+
+class ProfileLog:
+    """What the one writer of profiles reads and commits; lock and commits share a connection."""
+
+    def __init__(self, engine: Engine, client: redis.Redis) -> None:
+        """Take the writer lock.
+
+        Raises:
+            AnotherWriter: another process writes profiles.
+        """
+        self._client = client
+        self._connection = engine.connect()
+        try:
+            take_lock(self._connection, ACTIVITY_STREAM)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._connection.invalidate()
+        self._connection.close()
+
+    def load(self) -> tuple[str, Population]:
+        """The committed position, and the population."""
+        with self._connection.begin():
+            position = self._connection.execute(
+                select(stream_positions.c.position).where(stream_positions.c.stream == ACTIVITY_STREAM)
+            ).scalar_one_or_none()
+            if position is None:
+                row = {"stream": ACTIVITY_STREAM, "position": "0-0", "sequence": 0, "attempts": 0}
+                self._connection.execute(insert(stream_positions).values(row))
+            state = self._connection.execute(
+                select(profiles.c.state).where(profiles.c.customer_id == POPULATION)
+            ).scalar_one_or_none()
+        return position or "0-0", decode_population(state) if state else Population()
+
+    def known(self, activity_ids: Sequence[str]) -> frozenset[str]:
+        """Which of these activities an earlier batch stored."""
+        with self._connection.begin():
+            found = self._connection.execute(
+                select(activities.c.activity_id).where(activities.c.activity_id == func.any(list(activity_ids)))
+            ).scalars()
+            return frozenset(found)
+
+    def profiles(self, customer_ids: Iterable[str]) -> dict[str, Profile]:
+        """The profiles of these customers, as far as they exist."""
+        query = select(profiles.c.customer_id, profiles.c.state).where(
+            profiles.c.customer_id == func.any(list(customer_ids))
+        )
+        with self._connection.begin():
+            return {row.customer_id: decode_profile(row.state) for row in self._connection.execute(query)}
+
+    def commit(
+        self,
+        position: str,
+        stored: Sequence[tuple[Activity, str]],
+        changed: Mapping[str, Profile],
+        population: Population,
+        set_aside: Sequence[tuple[str, bytes, str]],
+        now: datetime,
+    ) -> None:
+        """Store activities, profiles and the position in one transaction, then refresh the cache."""
+        rows = {customer_id: profile.encode() for customer_id, profile in changed.items()}
+        if rows:
+            rows[POPULATION] = population.encode()
+        connection = self._connection
+        with connection.begin():
+            copy_rows(
+                connection,
+                activities,
+                ("activity_id", "customer_id", "kind", "category", "offer_id", "amount", "occurred_at", "position"),
+                [
+                    (a.activity_id, a.customer_id, a.kind, a.category, a.offer_id, a.amount, a.occurred_at, at)
+                    for a, at in stored
+                ],
+            )
+            connection.execute(text("CREATE TEMP TABLE IF NOT EXISTS fresh (LIKE profiles) ON COMMIT DELETE ROWS"))
+            copy_rows(
+                connection,
+                profiles.to_metadata(type(profiles.metadata)(), name="fresh"),
+                ("customer_id", "state", "position", "updated_at"),
+                [(customer_id, state, position, now) for customer_id, state in rows.items()],
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO profiles SELECT * FROM fresh ON CONFLICT (customer_id) DO UPDATE SET "
+                    "state = excluded.state, position = excluded.position, updated_at = excluded.updated_at"
+                )
+            )
+            copy_rows(
+                connection,
+                set_aside_events,
+                ("stream", "position", "data", "error"),
+                [(ACTIVITY_STREAM, at, data, error) for at, data, error in set_aside],
+            )
+            connection.execute(
+                update(stream_positions).where(stream_positions.c.stream == ACTIVITY_STREAM).values(position=position)
+            )
+        self.refresh(rows)
+
+    def refresh(self, states: Mapping[str, bytes]) -> None:
+        """Put profiles into the cache; only the writer does, so that an older one never replaces a newer."""
+        if states:
+            self._client.mset({profile_key(customer_id): state for customer_id, state in states.items()})
+
+    def refresh_since(self, position: str) -> int:
+        """Put every profile that changed after ``position`` into the cache (a crash may have come before that)."""
+        with self._connection.begin():
+            rows = self._connection.execute(select(profiles.c.customer_id, profiles.c.state, profiles.c.position))
+            late = {row.customer_id: row.state for row in rows if _after(row.position, position)}
+        self.refresh(late)
+        return len(late)
+
+
+def _after(position: str, other: str) -> bool:
+    first, second = (tuple(map(int, cast("str", value).split("-"))) for value in (position, other))
+    return first > second

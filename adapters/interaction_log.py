@@ -1,0 +1,164 @@
+"""The loop's log as everyone reads it: interactions by sequence, one decision with its outcomes, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine, RowMapping, func, select
+
+from adapters.tables import (
+    decision_keys,
+    decisions,
+    interactions,
+    open_decisions,
+    outcomes,
+    set_aside_events,
+    stream_positions,
+)
+from contextual_bandit import events
+from contextual_bandit.types import Decision, LoggedInteraction, Outcome
+
+
+def read_interactions(
+    engine: Engine, loop: str, *, after: int = 0, limit: int | None = None, learnable: bool = False
+) -> Iterator[LoggedInteraction]:
+    """Closed interactions by rising sequence, streamed; with ``learnable`` only what a policy may learn.
+
+    The first revision is given: what was learned.
+    """
+    query = (
+        select(interactions, decisions.c.record, decisions.c.position)
+        .join(
+            decisions,
+            (decisions.c.loop == interactions.c.loop)
+            & (decisions.c.decision_id == interactions.c.decision_id)
+            & (decisions.c.decided_at == interactions.c.decided_at),
+        )
+        .where(interactions.c.loop == loop, interactions.c.sequence > after, interactions.c.revision == 0)
+        .order_by(interactions.c.sequence)
+        .limit(limit)
+    )
+    if learnable:
+        query = query.where(interactions.c.use == "learn", ~interactions.c.set_aside)
+    with engine.connect() as connection:
+        rows = connection.execution_options(yield_per=1000).execute(query)
+        for row in rows:
+            decision = events.decision_from(events.decode(row.position, row.record).payload)
+            yield LoggedInteraction(row.sequence, decision, row.reward, row.use, row.closed_at, row.revision)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDecision:
+    """A committed decision with what happened to it."""
+
+    decision: Decision
+    record: bytes
+    state: str
+    outcomes: tuple[tuple[Outcome, str], ...]
+    reward: float | None
+    closed_at: datetime | None
+
+
+def find_decision(engine: Engine, loop: str, decision_id: str) -> StoredDecision | None:
+    """One decision with its outcomes and reward; ``state`` is open, closed or inactive."""
+    with engine.connect() as connection:
+        row = connection.execute(
+            select(decisions).where(decisions.c.loop == loop, decisions.c.decision_id == decision_id)
+        ).one_or_none()
+        if row is None:
+            return None
+        found = connection.execute(
+            select(outcomes).where(outcomes.c.loop == loop, outcomes.c.decision_id == decision_id)
+        ).mappings()
+        listed = sorted(found, key=lambda outcome: position_key(outcome["position"]))
+        is_open = connection.execute(
+            select(open_decisions.c.active).where(
+                open_decisions.c.loop == loop, open_decisions.c.decision_id == decision_id
+            )
+        ).one_or_none()
+        closed = connection.execute(
+            select(interactions.c.reward, interactions.c.closed_at)
+            .where(interactions.c.loop == loop, interactions.c.decision_id == decision_id)
+            .order_by(interactions.c.revision.desc())
+            .limit(1)
+        ).one_or_none()
+    decision = events.decision_from(events.decode(row.position, row.record).payload)
+    state = "open" if is_open is not None else "closed" if closed is not None else "inactive"
+    return StoredDecision(
+        decision,
+        row.record,
+        state,
+        tuple((outcome_from_row(outcome), outcome["state"]) for outcome in listed),
+        None if closed is None else closed.reward,
+        None if closed is None else closed.closed_at,
+    )
+
+
+def known_hash(engine: Engine, loop: str, decision_id: str) -> str | None:
+    """The request hash under which a decision was committed, or None."""
+    with engine.connect() as connection:
+        return connection.execute(
+            select(decision_keys.c.request_hash).where(
+                decision_keys.c.loop == loop, decision_keys.c.decision_id == decision_id
+            )
+        ).scalar_one_or_none()
+
+
+@dataclass(frozen=True, slots=True)
+class LoopCounts:
+    """How far a loop's log is: decisions ever committed, still open, interactions, stream time and position."""
+
+    decisions: int
+    open: int
+    interactions: int
+    duplicated: int
+    set_aside: int
+    stream_time: datetime | None
+    position: str
+
+
+def count_loop(engine: Engine, loop: str) -> LoopCounts:
+    """Counts of a loop; ``duplicated`` is how many interactions share a decision (must be 0)."""
+    with engine.connect() as connection:
+
+        def count(table: Any, *where: Any) -> int:
+            query = select(func.count()).select_from(table).where(table.c.loop == loop, *where)
+            return int(connection.execute(query).scalar_one())
+
+        first = interactions.c.revision == 0
+        distinct = connection.execute(
+            select(func.count(func.distinct(interactions.c.decision_id))).where(interactions.c.loop == loop, first)
+        ).scalar_one()
+        position = connection.execute(
+            select(stream_positions).where(stream_positions.c.stream == f"loop:{loop}")
+        ).one_or_none()
+        aside = connection.execute(
+            select(func.count()).select_from(set_aside_events).where(set_aside_events.c.stream == f"loop:{loop}")
+        ).scalar_one()
+        closed = count(interactions, first)
+        return LoopCounts(
+            decisions=count(decision_keys),
+            open=count(open_decisions),
+            interactions=closed,
+            duplicated=closed - int(distinct),
+            set_aside=int(aside),
+            stream_time=position.stream_time if position else None,
+            position=position.position if position else "0-0",
+        )
+
+
+def position_key(position: str) -> tuple[int, int]:
+    """A stream position as numbers, for ordering."""
+    milliseconds, _, number = position.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def outcome_from_row(row: RowMapping) -> Outcome:
+    """A stored outcome read back."""
+    return Outcome(
+        row["outcome_id"], row["decision_id"], row["kind"], row["value"],
+        row["received_at"].astimezone(UTC), row["final"],
+    )  # fmt: skip

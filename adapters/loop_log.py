@@ -1,0 +1,309 @@
+"""What the one writer of a loop commits: a whole batch in one PostgreSQL transaction, under the loop's lock."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from adapters.copying import copy_rows
+from adapters.interaction_log import outcome_from_row, position_key
+from adapters.tables import (
+    decision_keys,
+    decisions,
+    interactions,
+    open_decisions,
+    outcomes,
+    performance,
+    set_aside_events,
+    stream_positions,
+)
+from contextual_bandit import events
+from contextual_bandit.joined import Batch, Closed, JoinState, Open
+from contextual_bandit.types import Decision, Outcome
+
+
+class AnotherWriter(RuntimeError):
+    """Another process holds the loop's writer lock."""
+
+
+def lock_number(name: str) -> int:
+    """The advisory lock of a stream: a signed 64-bit number from its name."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def take_lock(connection: Connection, name: str) -> None:
+    """Hold the writer lock for as long as the connection lives.
+
+    Raises:
+        AnotherWriter: someone else holds it.
+    """
+    taken = connection.execute(select(func.pg_try_advisory_lock(lock_number(name)))).scalar_one()
+    connection.commit()
+    if not taken:
+        raise AnotherWriter(f"another process writes {name}")
+
+
+class LoopLog:
+    """What the one writer of a loop reads at start and commits; lock and commits share a connection."""
+
+    def __init__(self, engine: Engine, loop: str) -> None:
+        """Take the writer lock.
+
+        Raises:
+            AnotherWriter: another process writes this loop.
+        """
+        self.loop = loop
+        self._stream = f"loop:{loop}"
+        self._connection = engine.connect()
+        self._days: set[datetime] = set()
+        try:
+            take_lock(self._connection, self._stream)
+        except BaseException:
+            self._connection.invalidate()
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._connection.invalidate()
+        self._connection.close()
+
+    def load(self) -> tuple[JoinState, int]:
+        """The join's state, and how often learning since the last checkpoint was begun."""
+        with self._connection.begin():
+            row = self._connection.execute(
+                select(stream_positions).where(stream_positions.c.stream == self._stream)
+            ).one_or_none()
+            if row is None:
+                self._connection.execute(
+                    insert(stream_positions).values(
+                        stream=self._stream, position="0-0", stream_time=None, sequence=0, attempts=0
+                    )
+                )
+                return JoinState(), 0
+            state = JoinState(row.position, row.stream_time, row.sequence, self._open(), self._orphans())
+            return state, row.attempts
+
+    def _open(self) -> dict[str, Open]:
+        waiting: dict[str, list[Outcome]] = defaultdict(list)
+        joined = (
+            select(outcomes)
+            .join(
+                open_decisions,
+                (open_decisions.c.loop == outcomes.c.loop) & (open_decisions.c.decision_id == outcomes.c.decision_id),
+            )
+            .where(outcomes.c.loop == self.loop, outcomes.c.state == "joined")
+        )
+        rows = self._connection.execute(joined).mappings().all()
+        for row in sorted(rows, key=lambda row: position_key(row["position"])):
+            waiting[row["decision_id"]].append(outcome_from_row(row))
+        query = (
+            select(open_decisions, decisions.c.record)
+            .join(
+                decisions,
+                (decisions.c.loop == open_decisions.c.loop)
+                & (decisions.c.decision_id == open_decisions.c.decision_id)
+                & (decisions.c.decided_at == open_decisions.c.decided_at),
+            )
+            .where(open_decisions.c.loop == self.loop)
+        )
+        found: dict[str, Open] = {}
+        for row in self._connection.execute(query):
+            decision = events.decision_from(events.decode(row.position, row.record).payload)
+            found[row.decision_id] = Open(
+                decision,
+                row.record,
+                row.active,
+                row.decided_at,
+                row.closes_at,
+                row.position,
+                waiting.get(row.decision_id, []),
+            )
+        return found
+
+    def _orphans(self) -> dict[str, list[Outcome]]:
+        query = select(outcomes).where(outcomes.c.loop == self.loop, outcomes.c.state == "orphan")
+        found: dict[str, list[Outcome]] = defaultdict(list)
+        rows = self._connection.execute(query).mappings().all()
+        for row in sorted(rows, key=lambda row: position_key(row["position"])):
+            found[row["decision_id"]].append(outcome_from_row(row))
+        return dict(found)
+
+    def known(self, decision_ids: Sequence[str], outcome_ids: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Which of these decisions and outcomes an earlier batch stored."""
+        with self._connection.begin():
+            decided = self._connection.execute(
+                select(decision_keys.c.decision_id).where(
+                    decision_keys.c.loop == self.loop, decision_keys.c.decision_id == func.any(list(decision_ids))
+                )
+            ).scalars()
+            stored = self._connection.execute(
+                select(outcomes.c.outcome_id).where(
+                    outcomes.c.loop == self.loop, outcomes.c.outcome_id == func.any(list(outcome_ids))
+                )
+            ).scalars()
+            return frozenset(decided), frozenset(stored)
+
+    def commit(self, batch: Batch, generation: int) -> None:
+        """Store everything that a batch changed, and the position behind it, in one transaction."""
+        connection = self._connection
+        with connection.begin():
+            self._ensure_days(entry.opened_at for entry in batch.opened)
+            self._write_opened(batch.opened)
+            self._write_outcomes(batch)
+            if batch.activated:
+                connection.execute(self._these_open(update(open_decisions), batch.activated).values(active=True))
+            gone = [closed.decision.decision_id for closed in batch.closed] + batch.inactive
+            if gone:
+                connection.execute(self._these_open(delete(open_decisions), gone))
+            self._write_closed(batch.closed, generation)
+            self._write_performance(batch)
+            copy_rows(
+                connection,
+                set_aside_events,
+                ("stream", "position", "data", "error"),
+                [(self._stream, position, data, error) for position, data, error in batch.set_aside],
+            )
+            connection.execute(
+                update(stream_positions)
+                .where(stream_positions.c.stream == self._stream)
+                .values(position=batch.position, stream_time=batch.stream_time, sequence=batch.sequence)
+            )
+
+    def set_attempts(self, attempts: int) -> None:
+        """Remember how often learning since the last checkpoint was begun."""
+        with self._connection.begin():
+            self._connection.execute(
+                update(stream_positions).where(stream_positions.c.stream == self._stream).values(attempts=attempts)
+            )
+
+    def suspect(self) -> int | None:
+        """The interaction that was being learned when the last try ended, if it was marked."""
+        with self._connection.begin():
+            return self._connection.execute(
+                select(stream_positions.c.suspect).where(stream_positions.c.stream == self._stream)
+            ).scalar_one()
+
+    def set_suspect(self, sequence: int | None) -> None:
+        """Mark the interaction that is learned next, so that it is known if it kills the process."""
+        with self._connection.begin():
+            self._connection.execute(
+                update(stream_positions).where(stream_positions.c.stream == self._stream).values(suspect=sequence)
+            )
+
+    def set_aside(self, sequence: int) -> None:
+        """Mark an interaction that kills the learner: kept in the log, never learned again."""
+        with self._connection.begin():
+            self._connection.execute(
+                update(interactions)
+                .where(interactions.c.loop == self.loop, interactions.c.sequence == sequence)
+                .values(set_aside=True)
+            )
+
+    def _these_open(self, statement: Any, decision_ids: list[str]) -> Any:
+        return statement.where(
+            open_decisions.c.loop == self.loop, open_decisions.c.decision_id == func.any(decision_ids)
+        )
+
+    def _ensure_days(self, times: Iterable[datetime]) -> None:
+        for day in sorted({time.replace(hour=0, minute=0, second=0, microsecond=0) for time in times} - self._days):
+            for table in (decisions, interactions):
+                self._connection.execute(
+                    text(
+                        f"CREATE TABLE IF NOT EXISTS {table.name}_{day:%Y%m%d} PARTITION OF {table.name} "
+                        f"FOR VALUES FROM ('{day.isoformat()}') TO ('{(day + timedelta(days=1)).isoformat()}')"
+                    )
+                )
+            self._days.add(day)
+
+    def _write_opened(self, opened: Sequence[Open]) -> None:
+        copy_rows(
+            self._connection,
+            decision_keys,
+            ("loop", "decision_id", "request_hash", "decided_at"),
+            [(self.loop, o.decision.decision_id, o.decision.request_hash, o.opened_at) for o in opened],
+        )
+        copy_rows(
+            self._connection,
+            decisions,
+            ("loop", "decision_id", "decided_at", "customer_id", "offer_id", "propensity", "policy_id", "snapshot_id",
+             "use", "position", "record"),
+            [
+                (self.loop, d.decision_id, o.opened_at, d.customer_id, d.chosen.offer_id, d.slots[0].propensity,
+                 d.policy_id, d.snapshot_id, d.use, o.position, o.record)
+                for o in opened for d in (o.decision,)
+            ],
+        )  # fmt: skip
+        copy_rows(
+            self._connection,
+            open_decisions,
+            ("loop", "decision_id", "active", "decided_at", "closes_at", "position"),
+            [(self.loop, o.decision.decision_id, not o.decision.deferred, o.opened_at, o.closes_at, o.position)
+             for o in opened],
+        )  # fmt: skip
+
+    def _write_outcomes(self, batch: Batch) -> None:
+        if batch.adopted:
+            self._connection.execute(
+                update(outcomes)
+                .where(outcomes.c.loop == self.loop, outcomes.c.outcome_id == func.any(batch.adopted))
+                .values(state="joined")
+            )
+        adopted = set(batch.adopted)
+        copy_rows(
+            self._connection,
+            outcomes,
+            ("loop", "outcome_id", "decision_id", "kind", "value", "final", "received_at", "position", "state"),
+            [
+                (self.loop, o.outcome_id, o.decision_id, o.kind, o.value, o.final, o.received_at, stored.position,
+                 "joined" if o.outcome_id in adopted else stored.state)
+                for stored in batch.outcomes for o in (stored.outcome,)
+            ],
+        )  # fmt: skip
+
+    def _write_closed(self, closed: Sequence[Closed], generation: int) -> None:
+        copy_rows(
+            self._connection,
+            interactions,
+            ("loop", "sequence", "revision", "decision_id", "decided_at", "closed_at", "reward", "use", "generation",
+             "set_aside"),
+            [
+                (self.loop, c.sequence, 0, c.decision.decision_id, c.opened_at, c.closed_at, c.reward, c.decision.use,
+                 generation, False)
+                for c in closed
+            ],
+        )  # fmt: skip
+
+    def _write_performance(self, batch: Batch) -> None:
+        sums: dict[tuple[Any, ...], list[float]] = defaultdict(lambda: [0, 0, 0.0])
+        for opened in batch.opened:
+            sums[self._cell(opened.decision, opened.opened_at)][0] += 1
+        for closed in batch.closed:
+            cell = sums[self._cell(closed.decision, closed.opened_at)]
+            cell[1] += 1
+            cell[2] += closed.reward
+        if not sums:
+            return
+        statement = insert(performance)
+        added = {
+            name: performance.c[name] + statement.excluded[name] for name in ("decisions", "interactions", "reward_sum")
+        }
+        keys = ("loop", "minute_at", "policy_id", "offer_id", "segment")
+        self._connection.execute(
+            statement.on_conflict_do_update(index_elements=keys, set_=added),
+            [
+                dict(zip(keys, cell, strict=True)) | {"decisions": n, "interactions": m, "reward_sum": total}
+                for cell, (n, m, total) in sorted(sums.items())
+            ],
+        )
+
+    def _cell(self, decision: Decision, time: datetime) -> tuple[Any, ...]:
+        minute = time.replace(second=0, microsecond=0)
+        segment = str(decision.context.namespaces.get("H", {}).get("segment", "unknown"))
+        return (self.loop, minute, decision.policy_id, decision.chosen.offer_id, segment)

@@ -1,0 +1,165 @@
+"""Policy snapshots: checkpointed, published and read back; a notice on the Redis side tells services (step Deploy)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+import redis
+from sqlalchemy import Engine, Row, delete, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from adapters.streams import VERSIONS_KEY
+from adapters.tables import policy_snapshots
+from contextual_bandit.types import PolicySnapshot
+
+_table = policy_snapshots
+
+
+def snapshot_id(loop: str, generation: int, trained_through: int) -> str:
+    """A snapshot's name: loop, generation and the last interaction it learned from."""
+    return f"{loop}-g{generation}-{trained_through}"
+
+
+class SnapshotStore:
+    """Snapshots in PostgreSQL; ``published`` ones may serve, the others are the learner's checkpoints."""
+
+    def __init__(self, engine: Engine, client: redis.Redis) -> None:
+        self._engine = engine
+        self._client = client
+
+    def add(self, snapshot: PolicySnapshot, *, publish: bool, now: datetime) -> None:
+        """Store a snapshot and, once it is committed, tell the services. Adding one twice changes nothing.
+
+        Raises:
+            ValueError: another snapshot of that name holds other bytes.
+        """
+        if sha256(snapshot.model).hexdigest() != snapshot.sha256:
+            raise ValueError(f"snapshot {snapshot.snapshot_id!r}: the bytes do not match their SHA-256")
+        with self._engine.begin() as connection:
+            row = {name: getattr(snapshot, name) for name in PolicySnapshot.__dataclass_fields__}
+            row |= {"reloads": 0, "created_at": now, "published_at": now if publish else None}
+            connection.execute(insert(_table).values(row).on_conflict_do_nothing(index_elements=["snapshot_id"]))
+            stored = connection.execute(
+                select(_table.c.sha256).where(_table.c.snapshot_id == snapshot.snapshot_id)
+            ).scalar_one()
+            if stored != snapshot.sha256:
+                raise ValueError(f"snapshot {snapshot.snapshot_id!r} exists with other bytes")
+            if publish:
+                connection.execute(
+                    update(_table)
+                    .where(_table.c.snapshot_id == snapshot.snapshot_id, _table.c.published_at.is_(None))
+                    .values(published_at=now)
+                )
+        if publish:
+            self._client.hset(VERSIONS_KEY, f"snapshot:{snapshot.loop}", snapshot.snapshot_id)
+
+    def get(self, snapshot_id: str) -> PolicySnapshot | None:
+        """One snapshot by name."""
+        with self._engine.connect() as connection:
+            row = connection.execute(select(_table).where(_table.c.snapshot_id == snapshot_id)).one_or_none()
+        return None if row is None else _snapshot(row)
+
+    def newest(self, loop: str, *, published: bool = False, generation: int | None = None) -> PolicySnapshot | None:
+        """The snapshot trained furthest in the newest (or the given) generation."""
+        query = select(_table).where(_table.c.loop == loop)
+        if published:
+            query = query.where(_table.c.published_at.is_not(None))
+        if generation is not None:
+            query = query.where(_table.c.generation == generation)
+        query = query.order_by(_table.c.generation.desc(), _table.c.trained_through.desc()).limit(1)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _snapshot(row)
+
+    def newest_published_id(self, loop: str) -> str | None:
+        """The name of the snapshot that services should serve."""
+        query = (
+            select(_table.c.snapshot_id)
+            .where(_table.c.loop == loop, _table.c.published_at.is_not(None))
+            .order_by(_table.c.generation.desc(), _table.c.trained_through.desc())
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def base(self, loop: str, generation: int) -> PolicySnapshot:
+        """Where a generation started.
+
+        Raises:
+            sqlalchemy.exc.NoResultFound: there is no such generation.
+        """
+        query = (
+            select(_table)
+            .where(_table.c.loop == loop, _table.c.generation == generation)
+            .order_by(_table.c.trained_through)
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            return _snapshot(connection.execute(query).one())
+
+    def mark_reload(self, snapshot_id: str) -> None:
+        """Record that a learner went on from these bytes: a replay must reload at the same place."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(_table).where(_table.c.snapshot_id == snapshot_id).values(reloads=_table.c.reloads + 1)
+            )
+
+    def reload_points(self, loop: str, generation: int) -> list[int]:
+        """Where learners went on from saved bytes, as trained-through sequences."""
+        query = (
+            select(_table.c.trained_through)
+            .where(_table.c.loop == loop, _table.c.generation == generation, _table.c.reloads > 0)
+            .order_by(_table.c.trained_through)
+        )
+        with self._engine.connect() as connection:
+            return [int(sequence) for sequence in connection.execute(query).scalars()]
+
+    def count(self, loop: str) -> int:
+        """How many snapshots of a loop were published."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                select(_table.c.snapshot_id).where(_table.c.loop == loop, _table.c.published_at.is_not(None))
+            )
+            return len(rows.all())
+
+    def prune(self, now: datetime) -> int:
+        """Forget the bytes that nobody needs: unreloaded checkpoints behind a newer one, and published ones older
+        than 48 hours except the last of each day. Bases, reload points and the newest of each loop stay."""
+        keep_from = now - timedelta(hours=48)
+        columns = (
+            _table.c.snapshot_id, _table.c.loop, _table.c.generation, _table.c.trained_through, _table.c.reloads,
+            _table.c.created_at, _table.c.published_at,
+        )  # fmt: skip
+        with self._engine.begin() as connection:
+            rows = connection.execute(
+                select(*columns).order_by(_table.c.loop, _table.c.generation.desc(), _table.c.trained_through.desc())
+            ).all()
+            gone = _prunable(rows, keep_from)
+            connection.execute(delete(_table).where(_table.c.snapshot_id.in_(gone)))
+        return len(gone)
+
+
+def _prunable(rows: Sequence[Any], keep_from: datetime) -> list[str]:
+    """Names to forget; rows come by loop and generation, each generation's newest first and its base last."""
+    gone: list[str] = []
+    seen: set[tuple[Any, ...]] = set()
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        is_base = after is None or (after.loop, after.generation) != (row.loop, row.generation)
+        if row.published_at is None:
+            mark: tuple[Any, ...] = (row.loop, row.generation)
+            kept = mark not in seen
+            seen.add(mark)
+        else:
+            mark = (row.loop, row.published_at.astimezone(UTC).date())
+            kept = row.published_at >= keep_from or mark not in seen or (row.loop,) not in seen
+            seen |= {mark, (row.loop,), (row.loop, row.generation)}
+        if not kept and not is_base and not row.reloads:
+            gone.append(row.snapshot_id)
+    return gone
+
+
+def _snapshot(row: Row[Any]) -> PolicySnapshot:
+    return PolicySnapshot(**{name: getattr(row, name) for name in PolicySnapshot.__dataclass_fields__})

@@ -1,0 +1,186 @@
+"""Stream messages: their types, versions and JSON form. Every loop's stream holds them in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from contextual_bandit.profile import Activity
+from contextual_bandit.types import (
+    Action,
+    Context,
+    Decision,
+    Distribution,
+    Event,
+    Features,
+    Outcome,
+    Removed,
+    SlotDecision,
+)
+
+SCHEMA_VERSION = 1
+DECISION = "decision"
+OUTCOME = "outcome"
+ACTIVATION = "activation"
+TICK = "tick"
+CONTROL = "control"
+ACTIVITY = "activity"
+TYPES = frozenset({DECISION, OUTCOME, ACTIVATION, TICK, CONTROL, ACTIVITY})
+
+
+class BadEvent(ValueError):
+    """A stream message that is no event of a known type and version."""
+
+
+def encode(event_type: str, time: datetime, payload: Mapping[str, Any]) -> bytes:
+    """The bytes of a message; its id is given by the stream."""
+    return orjson.dumps({"v": SCHEMA_VERSION, "type": event_type, "time": to_text(time), "payload": payload})
+
+
+def decode(event_id: str, data: bytes) -> Event:
+    """A message read back.
+
+    Raises:
+        BadEvent: not JSON, or of an unknown type or version.
+    """
+    try:
+        raw = orjson.loads(data)
+        event_type, version = raw["type"], raw["v"]
+        time, payload = from_text(raw["time"]), raw["payload"]
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise BadEvent(f"event {event_id}: {error!r}") from error
+    if event_type not in TYPES or version != SCHEMA_VERSION:
+        raise BadEvent(f"event {event_id}: unknown type {event_type!r} or version {version!r}")
+    return Event(event_id, event_type, version, time, payload)
+
+
+def to_text(time: datetime) -> str:
+    """ISO 8601 in UTC with microseconds."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def from_text(text: str) -> datetime:
+    """The reverse of to_text; a time without an offset is UTC."""
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def position_time(event_id: str) -> datetime:
+    """When the stream took the message: the milliseconds of its id."""
+    return datetime.fromtimestamp(int(event_id.partition("-")[0]) / 1000.0, UTC)
+
+
+def decision_payload(decision: Decision) -> dict[str, Any]:
+    """A decision as JSON; Affinity features become columns when all actions share their names."""
+    names, rows = _columns([action.affinity for action in decision.actions])
+    return {
+        "loop": decision.loop,
+        "decision_id": decision.decision_id,
+        "decided_at": to_text(decision.decided_at),
+        "occurred_at": to_text(decision.occurred_at),
+        "customer_id": decision.customer_id,
+        "context": decision.context.namespaces,
+        "actions": [[action.offer_id, action.version, action.features] for action in decision.actions],
+        "affinity_names": names,
+        "affinity": rows,
+        "removed": [[removed.offer_id, removed.reason] for removed in decision.removed],
+        "slots": [_slot_payload(slot) for slot in decision.slots],
+        "policy_id": decision.policy_id,
+        "snapshot_id": decision.snapshot_id,
+        "learning_mode": decision.learning_mode,
+        "use": decision.use,
+        "deferred": decision.deferred,
+        "request_hash": decision.request_hash,
+    }
+
+
+def decision_from(payload: Mapping[str, Any]) -> Decision:
+    """A decision read back, equal to the one that was encoded."""
+    names = payload["affinity_names"]
+    affinities: Sequence[Features] = [
+        dict(zip(names, row, strict=True)) if names is not None else row for row in payload["affinity"]
+    ]
+    actions = tuple(
+        Action(offer_id, features, affinity, version)
+        for (offer_id, version, features), affinity in zip(payload["actions"], affinities, strict=True)
+    )
+    return Decision(
+        loop=payload["loop"],
+        decision_id=payload["decision_id"],
+        decided_at=from_text(payload["decided_at"]),
+        occurred_at=from_text(payload["occurred_at"]),
+        customer_id=payload["customer_id"],
+        context=Context(payload["context"]),
+        actions=actions,
+        removed=tuple(Removed(offer_id, reason) for offer_id, reason in payload["removed"]),
+        slots=tuple(_slot_from(slot) for slot in payload["slots"]),
+        policy_id=payload["policy_id"],
+        snapshot_id=payload["snapshot_id"],
+        learning_mode=payload["learning_mode"],
+        use=payload["use"],
+        deferred=payload["deferred"],
+        request_hash=payload["request_hash"],
+    )
+
+
+def outcome_payload(outcome_id: str, decision_id: str, kind: str, value: float, final: bool) -> dict[str, Any]:
+    """An outcome as JSON; when it counts as received is the stream's to say."""
+    return {"outcome_id": outcome_id, "decision_id": decision_id, "kind": kind, "value": value, "final": final}
+
+
+def outcome_from(payload: Mapping[str, Any], received_at: datetime) -> Outcome:
+    """An outcome read back, with the stream time at which it was received."""
+    return Outcome(
+        outcome_id=payload["outcome_id"],
+        decision_id=payload["decision_id"],
+        kind=payload["kind"],
+        value=payload["value"],
+        received_at=received_at,
+        final=payload["final"],
+    )
+
+
+def _columns(rows: Sequence[Features]) -> tuple[list[str] | None, list[Any]]:
+    names = list(rows[0]) if rows else []
+    if all(list(row) == names for row in rows):
+        return names, [list(row.values()) for row in rows]
+    return None, list(rows)
+
+
+def _slot_payload(slot: SlotDecision) -> dict[str, Any]:
+    distribution = slot.distribution
+    return {
+        "chosen": slot.chosen,
+        "policy": None if distribution is None else distribution.policy,
+        "served": None if distribution is None else distribution.served,
+        "propensity": slot.propensity,
+        "draw": slot.draw,
+    }
+
+
+def _slot_from(raw: Mapping[str, Any]) -> SlotDecision:
+    distribution = None
+    if raw["served"] is not None:
+        distribution = Distribution(tuple(raw["policy"]), tuple(raw["served"]))
+    return SlotDecision(raw["chosen"], distribution, raw["propensity"], raw["draw"])
+
+
+def activity_payload(activity: Activity) -> dict[str, Any]:
+    """An activity as JSON."""
+    return {
+        "activity_id": activity.activity_id,
+        "customer_id": activity.customer_id,
+        "kind": activity.kind,
+        "occurred_at": to_text(activity.occurred_at),
+        "category": activity.category,
+        "offer_id": activity.offer_id,
+        "amount": activity.amount,
+    }
+
+
+def activity_from(raw: Mapping[str, Any]) -> Activity:
+    """An activity read back."""
+    return Activity(**{**raw, "occurred_at": from_text(raw["occurred_at"])})

@@ -1,0 +1,71 @@
+"""What the join changes: open and closed decisions, stored outcomes, and a batch that commits as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from contextual_bandit.types import Decision, Event, Outcome
+
+
+@dataclass(slots=True)
+class Open:
+    """A decision whose reward window has not ended; ``record`` is its payload as it stood on the stream."""
+
+    decision: Decision
+    record: bytes
+    active: bool
+    opened_at: datetime
+    closes_at: datetime
+    position: str
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A decision with its final reward, in the order in which decisions closed."""
+
+    sequence: int
+    decision: Decision
+    reward: float
+    opened_at: datetime
+    closed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """An outcome with what became of it: ``joined``, ``late`` or ``orphan`` (no such decision so far)."""
+
+    outcome: Outcome
+    position: str
+    state: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """All that a run of messages changed; committed in one transaction."""
+
+    position: str
+    stream_time: datetime | None
+    sequence: int
+    opened: list[Open] = field(default_factory=list)
+    closed: list[Closed] = field(default_factory=list)
+    inactive: list[str] = field(default_factory=list)
+    activated: list[str] = field(default_factory=list)
+    outcomes: list[StoredOutcome] = field(default_factory=list)
+    adopted: list[str] = field(default_factory=list)
+    set_aside: list[tuple[str, bytes, str]] = field(default_factory=list)
+    controls: list[Event] = field(default_factory=list)
+    repeated: int = 0
+    late: int = 0
+
+
+@dataclass(slots=True)
+class JoinState:
+    """Where a loop's join stands: what PostgreSQL holds, read back at start."""
+
+    position: str = "0-0"
+    stream_time: datetime | None = None
+    sequence: int = 0
+    open: dict[str, Open] = field(default_factory=dict)
+    orphans: dict[str, list[Outcome]] = field(default_factory=dict)

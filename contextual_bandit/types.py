@@ -1,0 +1,179 @@
+"""The vocabulary: every noun of the loop, one frozen dataclass each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+FeatureValue: TypeAlias = str | float | bool
+Features: TypeAlias = Mapping[str, FeatureValue]
+
+LearningMode: TypeAlias = Literal["online", "apprentice", "logging_only"]
+Use: TypeAlias = Literal["learn", "holdout", "fallback", "baseline"]
+Clock: TypeAlias = Literal["wall", "simulated"]
+Aggregation: TypeAlias = Literal["sum", "earliest", "average", "median", "min", "max"]
+OfferStatus: TypeAlias = Literal["draft", "active", "paused", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Features known when deciding, by namespace; never the identity of the customer.
+
+    The first letter of a namespace is what interactions name, so the product's own are the capitals
+    D demographics, H history, S season, W weather; a client's own namespaces never begin with one of them.
+    """
+
+    namespaces: Mapping[str, Features]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A catalogue record; each change makes a new version."""
+
+    offer_id: str
+    category: str
+    status: OfferStatus = "active"
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    features: Features = field(default_factory=dict)
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What the policy sees of an offer, frozen in the decision.
+
+    ``features`` belong to the offer (namespace O), ``affinity`` to this customer with this offer (namespace A).
+    ``version`` is the catalogue's; 0 stands for an offer that came inline with the request.
+    """
+
+    offer_id: str
+    features: Features
+    affinity: Features = field(default_factory=dict)
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An offer that the rules took out before exploration, with the reason's code."""
+
+    offer_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Probability per eligible action, in the order of the decision's actions; each sums to 1.
+
+    ``policy`` is as the policy gave it; ``served`` after the floor: the one that was drawn from.
+    """
+
+    policy: tuple[float, ...]
+    served: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotDecision:
+    """One slot's draw: ``propensity`` is the served probability of ``actions[chosen]`` and never recomputed.
+
+    ``draw`` is the uniform number in [0, 1) that chose it; fallbacks have neither distribution nor propensity.
+    """
+
+    chosen: int
+    distribution: Distribution | None
+    propensity: float | None
+    draw: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Everything that was known and done when an offer was picked."""
+
+    loop: str
+    decision_id: str
+    decided_at: datetime
+    occurred_at: datetime
+    customer_id: str | None
+    context: Context
+    actions: tuple[Action, ...]
+    removed: tuple[Removed, ...]
+    slots: tuple[SlotDecision, ...]
+    policy_id: str
+    snapshot_id: str
+    learning_mode: LearningMode
+    use: Use
+    deferred: bool
+    request_hash: str
+
+    @property
+    def chosen(self) -> Action:
+        """The action of the first slot."""
+        return self.actions[self.slots[0].chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Something that happened after a decision; ``received_at`` is stream time, never the sender's clock."""
+
+    outcome_id: str
+    decision_id: str
+    kind: str
+    value: float
+    received_at: datetime
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedInteraction:
+    """A closed decision with its reward; the only input of learning and of off-policy evaluation.
+
+    ``sequence`` counts the loop's interactions from 1 without gaps, in the order in which they closed.
+    """
+
+    sequence: int
+    decision: Decision
+    reward: float
+    use: Use
+    closed_at: datetime
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySnapshot:
+    """A policy's state as bytes, and where it came from."""
+
+    snapshot_id: str
+    loop: str
+    policy_id: str
+    generation: int
+    trained_through: int
+    stream_time: datetime | None
+    parent: str | None
+    arguments: str
+    model: bytes
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One message of a stream; ``event_id`` is its position there ("milliseconds-number")."""
+
+    event_id: str
+    type: str
+    schema_version: int
+    time: datetime
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A policy's estimated value (mean reward per decision) with its interval."""
+
+    estimator: str
+    value: float
+    low: float
+    high: float
+    n: int
+    effective_sample_size: float

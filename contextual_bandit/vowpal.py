@@ -1,0 +1,250 @@
+"""The gate to Vowpal Wabbit: features into examples, probabilities out, cost = -reward; the only file that imports it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from math import fsum
+from pathlib import Path
+from typing import Any
+
+import pylibvw
+from vowpalwabbit.pyvw import Workspace
+
+from contextual_bandit.types import Action, Context, Features, FeatureValue, LoggedInteraction
+
+# Explorers whose probabilities can be replayed to the byte; bag, cover and rnd draw from hidden state.
+FLAGS = frozenset({"--cb_explore_adf", "--squarecb", "--regcb", "--regcbopt", "--softmax", "--synthcover",
+                   "--large_action_space", "--noconstant", "--adaptive", "--normalized", "--invariant", "--sgd",
+                   "--coin", "--leave_duplicate_interactions", "--full_adf_features", "--elim"})  # fmt: skip
+NUMBERS = frozenset({"--epsilon", "--gamma_scale", "--gamma_exponent", "--mellowness", "--lambda", "--psi", "--first",
+                     "-l", "--learning_rate", "--power_t", "--initial_t", "--l1", "--l2", "-b", "--bit_precision",
+                     "--decay_learning_rate", "--cb_min_cost", "--cb_max_cost", "--max_actions", "--clip_p",
+                     "--random_seed"})  # fmt: skip
+WORDS = {
+    "-q": r"[\x21-\x7e]{2}|::",
+    "--quadratic": r"[\x21-\x7e]{2}|::",
+    "--cubic": r"[\x21-\x7e]{3}|:::",
+    "--interactions": r"[\x21-\x7e]{2,6}",
+    "--ignore": r"[\x21-\x7e]+",
+    "--ignore_linear": r"[\x21-\x7e]+",
+    "--keep": r"[\x21-\x7e]+",
+    "--cb_type": r"mtr|ips|dm|dr",
+    "--loss_function": r"squared|logistic",
+    "--link": r"identity|logistic",
+}
+LARGEST_BITS = 24
+_OWN = "--quiet --preserve_performance_counters"
+_UNSAFE = re.compile("[\x00-\x20|:%\x7f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
+_AFFINITY = ord("A")
+
+
+class BadArguments(ValueError):
+    """A learning setting that is not allowed or that Vowpal Wabbit refuses."""
+
+
+class UnusableExample(ValueError):
+    """Features that Vowpal Wabbit did not read as one shared example and one per action."""
+
+
+def check_arguments(arguments: str) -> str:
+    """The learning setting in its canonical spelling, after a workspace was built from it.
+
+    Raises:
+        BadArguments: names the argument that is unknown, ill-formed or refused.
+    """
+    try:
+        words = [part for word in shlex.split(arguments) for part in word.split("=", 1)]
+    except ValueError as error:
+        raise BadArguments(f"arguments {arguments!r}: {error}") from None
+    position = 0
+    while position < len(words):
+        name = words[position]
+        position += 1
+        if name in FLAGS:
+            continue
+        if name not in NUMBERS and name not in WORDS:
+            raise BadArguments(f"argument {name!r} is not allowed in a learning setting")
+        value = words[position] if position < len(words) else ""
+        position += 1
+        if not re.fullmatch(WORDS.get(name, r"-?[0-9]+(\.[0-9]+)?([eE]-?[0-9]+)?"), value):
+            raise BadArguments(f"argument {name} has the unusable value {value!r}")
+        if name in ("-b", "--bit_precision") and not (value.isdigit() and 1 <= int(value) <= LARGEST_BITS):
+            raise BadArguments(f"argument {name} must be a whole number from 1 to {LARGEST_BITS}, got {value!r}")
+    if "--cb_explore_adf" not in words:
+        raise BadArguments(f"arguments {arguments!r} lack --cb_explore_adf")
+    if "dr" in words:
+        raise BadArguments("--cb_type dr cannot be replayed to the byte; use mtr, ips or dm")
+    canonical = " ".join(words)
+    try:
+        VowpalPolicy(canonical).close()
+    except RuntimeError as error:
+        raise BadArguments(f"arguments {arguments!r}: {error}") from None
+    return canonical
+
+
+def policy_id(arguments: str) -> str:
+    """A short name of a learning setting: equal settings have equal names."""
+    return "vw-" + sha256(arguments.encode()).hexdigest()[:10]
+
+
+class VowpalPolicy:
+    """A contextual-bandit policy in one workspace; not to be shared between threads.
+
+    Offers of the catalogue are parsed once and reused. Their Affinity features are replaced in place: the numbers
+    reach Vowpal Wabbit as binary floats on every path (its text reader rounds decimals), so that serving,
+    learning, replay and audit see the same bits.
+    """
+
+    def __init__(self, arguments: str, model: bytes | None = None) -> None:
+        """Build from a learning setting, untrained or continuing from a saved model.
+
+        Raises:
+            RuntimeError: the setting or the model's bytes are refused.
+        """
+        self.arguments = arguments
+        if model is None:
+            self._workspace = Workspace(f"{arguments} {_OWN}")
+        else:
+            with tempfile.TemporaryDirectory(prefix="offerloop-") as folder:
+                path = Path(folder) / "model.vw"
+                path.write_bytes(model)
+                self._workspace = Workspace(f"{arguments} {_OWN} -i {path}")
+        self._cached: dict[tuple[str, int], Any] = {}
+        self._indices: dict[str, int] = {}
+
+    def distribution(self, context: Context, actions: Sequence[Action]) -> tuple[float, ...]:
+        """Probability of each action; float32 accuracy, normalised to sum to 1.
+
+        Raises:
+            UnusableExample: the features did not parse to one shared example and one per action.
+        """
+        fresh = self._parse([_shared(context)], 1)
+        action_examples = []
+        try:
+            for action in actions:
+                example = self._cached.get((action.offer_id, action.version)) if action.version else None
+                if example is None:
+                    example = self._action_example(action)
+                    if action.version:
+                        self._cached[(action.offer_id, action.version)] = example
+                    else:
+                        fresh.append(example)
+                self._set_affinity(example, action.affinity)
+                action_examples.append(example)
+            examples = [fresh[0], *action_examples]
+            pylibvw.vw.predict_multi(self._workspace, examples)
+            scores = fresh[0].get_action_scores()
+        finally:
+            pylibvw.vw._finish_example_multi_ex(self._workspace, fresh)
+        total = fsum(scores)
+        return tuple(score / total for score in scores)
+
+    def learn(self, interactions: Iterable[LoggedInteraction]) -> None:
+        """Learn each interaction once, in order, from its logged propensity."""
+        for interaction in interactions:
+            decision = interaction.decision
+            slot = decision.slots[0]
+            if slot.propensity is None:
+                raise ValueError(f"decision {decision.decision_id!r} has no propensity to learn from")
+            label = f"0:{-interaction.reward!r}:{slot.propensity!r} "
+            lines = [_shared(decision.context)]
+            for index, action in enumerate(decision.actions):
+                lines.append((label if index == slot.chosen else "") + _action(action))
+            examples = self._parse(lines, len(lines))
+            for example, action in zip(examples[1:], decision.actions, strict=True):
+                self._set_affinity(example, action.affinity)
+            pylibvw.vw.learn_multi(self._workspace, examples)
+            pylibvw.vw._finish_example_multi_ex(self._workspace, examples)
+
+    def check(self, context: Context, actions: Sequence[Action]) -> None:
+        """Raise UnusableExample unless the features parse to 1 + K examples."""
+        self.distribution(context, actions)
+
+    def save(self) -> bytes:
+        """The whole learning state; loading it and going on equals never having stopped."""
+        with tempfile.TemporaryDirectory(prefix="offerloop-") as folder:
+            path = Path(folder) / "model.vw"
+            self._workspace.save(path)
+            return path.read_bytes()
+
+    def close(self) -> None:
+        """Give all memory back; cached offers must be finished before their workspace."""
+        if self._cached:
+            pylibvw.vw._finish_example_multi_ex(self._workspace, list(self._cached.values()))
+            self._cached.clear()
+        self._workspace.finish()
+
+    def _parse(self, lines: list[str], expected: int) -> list[Any]:
+        examples: list[Any] = self._workspace._parse("\n".join(lines))
+        if len(examples) != expected:
+            if examples:
+                pylibvw.vw._finish_example_multi_ex(self._workspace, examples)
+            raise UnusableExample(f"{expected} lines parsed to {len(examples)} examples")
+        return examples
+
+    def _action_example(self, action: Action) -> Any:
+        (example,) = self._parse([_action(action)], 1)
+        return example
+
+    def _set_affinity(self, example: Any, affinity: Features) -> None:
+        for _ in range(example.num_features_in(_AFFINITY)):
+            example.pop_feature(_AFFINITY)
+        for name, value in affinity.items():
+            token, number = _binary(name, value)
+            if number != 0.0:
+                example.push_hashed_feature(_AFFINITY, self._index(token), number)
+
+    def _index(self, token: str) -> int:
+        index = self._indices.get(token)
+        if index is None:
+            space = self._workspace.hash_space("A")
+            index = self._workspace.hash_feature(token, space) * self._workspace.get_stride()
+            self._indices[token] = index
+        return index
+
+
+def _shared(context: Context) -> str:
+    parts = ["shared"]
+    for namespace, features in context.namespaces.items():
+        parts.append(f"|{_token(namespace)} {_line(features)}")
+    return " ".join(parts) if len(parts) > 1 else "shared |"
+
+
+def _action(action: Action) -> str:
+    # The placeholder makes the namespace A exist; its content is replaced for every decision.
+    return f"|O {_line({'id': action.offer_id, **action.features})} |A _"
+
+
+def _line(features: Features) -> str:
+    return " ".join(_feature(name, value) for name, value in features.items())
+
+
+def _feature(name: str, value: FeatureValue) -> str:
+    token, number = _binary(name, value)
+    return token if number == 1.0 else f"{token}:{number!r}"
+
+
+def _binary(name: str, value: FeatureValue) -> tuple[str, float]:
+    """A feature as Vowpal Wabbit sees it: words and booleans are indicators named name=value."""
+    if isinstance(value, str):
+        return f"{_token(name)}={_token(value)}", 1.0
+    if isinstance(value, bool):
+        return f"{_token(name)}={'true' if value else 'false'}", 1.0
+    return _token(name), value
+
+
+def _token(text: str) -> str:
+    return _UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match.group().encode())
+
+
+def readable(namespaces: Mapping[str, Features]) -> str:
+    """The shared line as Vowpal Wabbit reads it, for people."""
+    return _shared(Context(namespaces))

@@ -1,0 +1,1 @@
+"""The HTTP process: rank, reward, activity, and the catalogue behind them."""

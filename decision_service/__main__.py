@@ -1,0 +1,43 @@
+"""``offerloop serve``: the decision service on one address, with any number of worker processes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from adapters.settings import load_settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM; open requests are answered first."""
+    settings = load_settings()
+    parser = argparse.ArgumentParser(prog="offerloop serve", description=__doc__)
+    parser.add_argument("--host", default=settings.host)
+    parser.add_argument("--port", type=int, default=settings.port, help="0 = any free one")
+    parser.add_argument("--workers", type=int, default=settings.workers)
+    chosen = parser.parse_args(arguments)
+    config = uvicorn.Config(
+        "decision_service.app:create_app", factory=True, host=chosen.host, port=chosen.port, workers=chosen.workers,
+        log_config=None, access_log=False, timeout_graceful_shutdown=10, loop="uvloop", http="httptools",
+    )  # fmt: skip
+    socket = config.bind_socket()
+    port = socket.getsockname()[1]
+    print(f"serving http://{chosen.host}:{port}", flush=True)
+    server = uvicorn.Server(config)
+    if chosen.workers == 1:
+        server.run(sockets=[socket])
+    else:
+        Multiprocess(config, target=server.run, sockets=[socket]).run()
+    socket.close()
+    return 0 if server.started or chosen.workers > 1 else 1
+
+
+if __name__ == "__main__":
+    # Workers import the application by name, so this folder's parent must be importable.
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Who may call: API keys by role; with no key configured only callers on this machine are served."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from adapters.keys import Role, fingerprint
+from decision_service.problems import Problem
+
+RANKS: Mapping[Role, int] = {"read": 0, "write": 1, "admin": 2}
+
+
+class Access:
+    """The live keys by their SHA-256; replaced as a whole when keys change."""
+
+    def __init__(self, admin_key: str | None) -> None:
+        self._admin = fingerprint(admin_key) if admin_key else None
+        self.keys: Mapping[str, tuple[str, Role]] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """No key is configured."""
+        return self._admin is None and not self.keys
+
+    def actor(self, request: Request, needed: Role) -> str:
+        """The caller's name for the audit log.
+
+        Raises:
+            Problem: 401 without a valid key, 403 when its role does not suffice or the caller is elsewhere.
+        """
+        if self.is_open:
+            if not is_local(request):
+                raise Problem(403, "Forbidden", "no API key is configured, so only this machine is served")
+            return "local"
+        secret = _secret(request)
+        if secret is None:
+            raise Problem(401, "Unauthorized", "an API key is needed: Authorization: Bearer KEY, or X-Api-Key")
+        mark = fingerprint(secret)
+        if self._admin is not None and hmac.compare_digest(mark, self._admin):
+            return "admin"
+        found = self.keys.get(mark)
+        if found is None:
+            raise Problem(401, "Unauthorized", "this API key is not known")
+        name, role = found
+        if RANKS[role] < RANKS[needed]:
+            raise Problem(403, "Forbidden", f"this key's role is {role!r}, the call needs {needed!r}")
+        return name
+
+
+def is_local(request: Request) -> bool:
+    """Whether the call came over loopback and was not passed on by a proxy."""
+    if "x-forwarded-for" in request.headers or "forwarded" in request.headers:
+        return False
+    try:
+        return request.client is not None and ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
+
+
+def _secret(request: Request) -> str | None:
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and value:
+        return value.strip()
+    return request.headers.get("x-api-key")
+
+
+async def reader(request: Request) -> str:
+    """Needs role read."""
+    return _access(request).actor(request, "read")
+
+
+async def writer(request: Request) -> str:
+    """Needs role write."""
+    return _access(request).actor(request, "write")
+
+
+async def admin(request: Request) -> str:
+    """Needs role admin."""
+    return _access(request).actor(request, "admin")
+
+
+def _access(request: Request) -> Access:
+    access: Access = request.app.state.service.access
+    return access
+
+
+Reader = Annotated[str, Depends(reader)]
+Writer = Annotated[str, Depends(writer)]
+Admin = Annotated[str, Depends(admin)]

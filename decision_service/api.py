@@ -1,0 +1,239 @@
+"""Routes of the loop: rank, reward, activate, activity, and the record of a decision."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from adapters.customers import ACTIVITY_STREAM
+from adapters.interaction_log import find_decision, position_key
+from adapters.streams import applied_key, decided_key, loop_stream
+from contextual_bandit import events
+from contextual_bandit.decide import ranking
+from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig
+from contextual_bandit.profile import Activity
+from contextual_bandit.reward import outcome_value
+from contextual_bandit.types import Decision
+from decision_service.access import Reader, Writer
+from decision_service.problems import ProblemOut, bad_field, not_found
+from decision_service.ranking import check_batch_ids, check_time
+from decision_service.records import decision_out
+from decision_service.schemas import (
+    AcceptedOut,
+    ActivateIn,
+    ActivityBatchIn,
+    ActivityIn,
+    ActivityOut,
+    DecisionOut,
+    Id,
+    LoopName,
+    RankBatchIn,
+    RankBatchOut,
+    RankIn,
+    RankOut,
+    RewardIn,
+    RewardOut,
+    TickIn,
+    TickOut,
+)
+from decision_service.serving import utc_now
+from decision_service.state import Service
+
+WAIT_SECONDS = 30.0
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ProblemOut, "description": "Bad request; nothing was accepted."},
+    401: {"model": ProblemOut, "description": "An API key is needed."},
+    403: {"model": ProblemOut, "description": "The key's role does not suffice."},
+    503: {"model": ProblemOut, "description": "A store is away; nothing was accepted."},
+}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ProblemOut, "description": "Unknown name."}}
+CONFLICT: dict[int | str, dict[str, Any]] = {
+    409: {"model": ProblemOut, "description": "The decision_id was used for another request."},
+    422: {"model": ProblemOut, "description": "The rules left no offer."},
+}
+router = APIRouter(responses=PROBLEMS)
+Wait = Annotated[Literal["applied"] | None, Query(description="Answer once it has been applied (30 s at most).")]
+
+
+@router.post(
+    "/v1/rank", response_model=RankOut, tags=["loop"], summary="Choose an offer", responses=NOT_FOUND | CONFLICT
+)
+@router.post("/rank", response_model=RankOut, tags=["loop"], summary="Choose an offer", responses=NOT_FOUND | CONFLICT)
+async def rank(body: RankIn, request: Request, caller: Writer) -> Response:
+    """Choose one eligible offer by the loop's policy; the decision is durable before the answer."""
+    decision = await _service(request).ranker.rank(body)
+    return Response(orjson.dumps(_rank_out(decision)), media_type="application/json")
+
+
+@router.post(
+    "/v1/rank/batch", response_model=RankBatchOut, tags=["loop"], summary="Choose for up to 100 requests",
+    responses=NOT_FOUND | CONFLICT,
+)  # fmt: skip
+async def rank_batch(body: RankBatchIn, request: Request, caller: Writer) -> Response:
+    """All requests are checked and decided before any is logged; one that is refused refuses the batch."""
+    ranker = _service(request).ranker
+    check_batch_ids(body.requests)
+    prepared = [
+        await ranker.prepare(entry, f"requests.{index}.") for index, entry in enumerate(body.requests)
+    ]  # fmt: skip
+    decisions = await asyncio.gather(*(ranker.log(decision) for decision in prepared))
+    return Response(
+        orjson.dumps({"decisions": [_rank_out(decision) for decision in decisions]}), media_type="application/json"
+    )
+
+
+@router.post(
+    "/v1/reward",
+    response_model=RewardOut,
+    status_code=202,
+    tags=["loop"],
+    summary="Report an outcome",
+    responses=NOT_FOUND,
+)
+@router.post(
+    "/reward",
+    response_model=RewardOut,
+    status_code=202,
+    tags=["loop"],
+    summary="Report an outcome",
+    responses=NOT_FOUND,
+)
+async def reward(
+    body: RewardIn, request: Request, caller: Writer, idempotency_key: Annotated[Id | None, Header()] = None
+) -> Response:
+    """Accept an outcome of a decision, known or not yet; doubled outcome ids count once."""
+    service = _service(request)
+    loop = await service.ranker.loop(body.loop)
+    occurred_at = check_time(loop, body.occurred_at, utc_now(), "occurred_at")
+    value = outcome_value(loop.reward, body.value, body.kind, body.amount)
+    outcome_id = body.outcome_id or idempotency_key or str(uuid.uuid4())
+    payload = events.outcome_payload(outcome_id, body.decision_id, body.kind or "value", value, body.final)
+    message = events.encode(events.OUTCOME, occurred_at, payload)
+    position = await service.writer.append(loop_stream(loop.loop), message)
+    service.metrics.outcomes.labels(loop.loop).inc()
+    return Response(orjson.dumps({"position": position, "outcome_id": outcome_id}), 202, media_type="application/json")
+
+
+@router.post(
+    "/v1/activate",
+    response_model=AcceptedOut,
+    status_code=202,
+    tags=["loop"],
+    summary="Activate a deferred decision",
+    responses=NOT_FOUND,
+)
+async def activate(body: ActivateIn, request: Request, caller: Writer) -> Response:
+    """The customer saw the offer: learn from this decision. Idempotent; unknown ids are accepted."""
+    service = _service(request)
+    loop = await service.ranker.loop(body.loop)
+    occurred_at = check_time(loop, body.occurred_at, utc_now(), "occurred_at")
+    message = events.encode(events.ACTIVATION, occurred_at, {"decision_id": body.decision_id})
+    position = await service.writer.append(loop_stream(loop.loop), message)
+    return Response(orjson.dumps({"position": position}), 202, media_type="application/json")
+
+
+@router.post(
+    "/v1/activity", response_model=ActivityOut, status_code=202, tags=["loop"], summary="Report what customers did"
+)
+async def activity(body: ActivityBatchIn, request: Request, caller: Writer, wait: Wait = None) -> Response:
+    """Views, clicks, cart adds and purchases; they become history and affinity."""
+    service = _service(request)
+    now = utc_now()
+    payloads = []
+    for index, entry in enumerate(body.activities):
+        payloads.append(events.activity_payload(_activity(service, entry, index, now)))
+    message = events.encode(events.ACTIVITY, now, {"activities": payloads})
+    position = await service.writer.append(ACTIVITY_STREAM, message)
+    service.metrics.activities.inc(len(payloads))
+    applied = wait == "applied" and await _applied(service, ACTIVITY_STREAM, position)
+    answer = {"position": position, "accepted": len(payloads), "applied": applied}
+    return Response(orjson.dumps(answer), 202, media_type="application/json")
+
+
+@router.post(
+    "/v1/loops/{loop}/ticks",
+    response_model=TickOut,
+    status_code=202,
+    tags=["loop"],
+    summary="Advance a simulated clock",
+    responses=NOT_FOUND,
+)
+async def tick(loop: LoopName, body: TickIn, request: Request, caller: Writer, wait: Wait = None) -> Response:
+    """Only loops with a simulated clock take their time from callers."""
+    service = _service(request)
+    config: LoopConfig = await service.ranker.loop(loop)
+    if config.clock != "simulated":
+        raise bad_field("loop", loop, "has a wall clock and takes no ticks")
+    stream = loop_stream(loop)
+    position = await service.writer.append(stream, events.encode(events.TICK, body.occurred_at, {}))
+    applied = wait == "applied" and await _applied(service, stream, position)
+    if applied:
+        await service.serving.refresh()
+    return Response(orjson.dumps({"position": position, "applied": applied}), 202, media_type="application/json")
+
+
+@router.get("/v1/decisions/{decision_id:path}", tags=["loop"], summary="The record of a decision", responses=NOT_FOUND)
+async def decision(decision_id: Id, request: Request, caller: Reader, loop: LoopName = DEFAULT_LOOP) -> DecisionOut:
+    """What was eligible, what was removed and why, the distributions, the draw, the outcomes and the reward."""
+    service = _service(request)
+    stored = await asyncio.to_thread(find_decision, service.installation.engine, loop, decision_id)
+    if stored is not None:
+        return decision_out(stored.decision, stored)
+    position = await service.client.hget(decided_key(loop, decision_id), "position")  # type: ignore[misc]
+    logged = None
+    if isinstance(position, bytes):
+        logged = await service.ranker.find_logged(loop, decision_id, position.decode())
+    if logged is None:
+        raise not_found("decision", decision_id)
+    return decision_out(logged, None)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _rank_out(decision: Decision) -> Mapping[str, Any]:
+    return {
+        "decision_id": decision.decision_id,
+        "offer_id": decision.chosen.offer_id,
+        "ranking": [{"offer_id": offer_id, "probability": p} for offer_id, p in ranking(decision)],
+        "policy_id": decision.policy_id,
+        "snapshot_id": decision.snapshot_id,
+        "learning_mode": decision.learning_mode,
+    }
+
+
+def _activity(service: Service, entry: ActivityIn, index: int, now: Any) -> Activity:
+    category = entry.category
+    if category is None and entry.offer_id is not None:
+        offer = service.serving.catalogue.offers.get(entry.offer_id)
+        category = offer.category if offer else None
+    occurred_at = entry.occurred_at or now
+    if occurred_at > now + timedelta(minutes=5):
+        raise bad_field(f"activities.{index}.occurred_at", occurred_at.isoformat(), "lies in the future")
+    return Activity(
+        entry.activity_id or str(uuid.uuid4()), entry.customer_id, entry.kind, occurred_at, category,
+        entry.offer_id, entry.amount,
+    )  # fmt: skip
+
+
+async def _applied(service: Service, stream: str, position: str) -> bool:
+    """Whether the stream's consumer passed a position within the time that callers may wait."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    wanted = position_key(position)
+    pause = 0.005
+    while time.monotonic() < deadline:
+        reached = await service.client.get(applied_key(stream))
+        if reached is not None and position_key(reached.decode()) >= wanted:
+            return True
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+    return False

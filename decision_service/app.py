@@ -1,0 +1,140 @@
+"""The application: settings, lifespan, routes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from adapters.settings import Settings, load_settings
+from adapters.telemetry import ServiceMetrics, start_logging
+from decision_service import api, catalogue_api, health, problems
+from decision_service.state import open_service
+
+LARGEST_BODY = 8 * 1024 * 1024
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The decision service; settings come from the environment unless given."""
+    settings = settings or load_settings()
+    start_logging(settings.log_level)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_service(settings, _metrics()) as service:
+            app.state.service = service
+            yield
+
+    app = FastAPI(title="Offerloop", version="0.1.0", summary="Offer decisions with exact, logged probabilities.",
+                  lifespan=lifespan)  # fmt: skip
+    problems.install(app)
+    for router in (api.router, catalogue_api.router, health.router):
+        for route in router.routes:
+            _read_strictly(route)
+        app.include_router(router)
+    app.add_middleware(Measured)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+@cache
+def _metrics() -> ServiceMetrics:
+    return ServiceMetrics()
+
+
+class StrictRequest(Request):
+    """Reads JSON as the standard has it (no NaN, no half characters) and no body beyond the limit."""
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            Problem: 413 when it is larger than the limit.
+        """
+        if not hasattr(self, "_body"):
+            chunks: list[bytes] = []
+            size = 0
+            async for chunk in self.stream():
+                size += len(chunk)
+                if size > LARGEST_BODY:
+                    raise problems.Problem(413, "Too large", f"the body is larger than {LARGEST_BODY} bytes")
+                chunks.append(chunk)
+            self._body = b"".join(chunks)
+        return self._body
+
+    async def json(self) -> Any:
+        """The parsed body.
+
+        Raises:
+            Problem: 400 when it is not JSON.
+        """
+        try:
+            return orjson.loads(await self.body())
+        except orjson.JSONDecodeError as error:
+            raise problems.Problem(400, "Bad request", f"the body is not valid JSON: {error}") from None
+
+
+def _read_strictly(route: Any) -> None:
+    """Give a route StrictRequest, whatever built its handler."""
+    if not isinstance(route, APIRoute):
+        return
+    handler: Callable[[Request], Coroutine[Any, Any, Response]] = route.get_route_handler()
+
+    async def strict(request: Request) -> Response:
+        return await handler(StrictRequest(request.scope, request.receive))
+
+    route.get_route_handler = lambda: strict  # type: ignore[method-assign]
+
+
+class Measured:
+    """Counts and times requests by route template."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and note how it ended."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        finally:
+            metrics = _metrics()
+            route = getattr(scope.get("route"), "path", "unknown")
+            metrics.requests.labels(route, str(status)).inc()
+            metrics.seconds.labels(route).observe(time.perf_counter() - started)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document; what the framework would answer with 422 is a 400 problem here."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        for path in document["paths"].values():
+            for operation in path.values():
+                answers = operation["responses"]
+                schema = answers.get("422", {}).get("content", {}).get("application/json", {}).get("schema", {})
+                if schema.get("$ref", "").endswith("HTTPValidationError"):
+                    del answers["422"]
+                for status, answer in answers.items():
+                    if status >= "400" and "application/json" in answer.get("content", {}):
+                        answer["content"] = {problems.MEDIA_TYPE: answer["content"]["application/json"]}
+        app.openapi_schema = document
+    return app.openapi_schema

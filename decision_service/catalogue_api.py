@@ -1,0 +1,207 @@
+"""Routes of what decisions are made from: offers, customers, loops, keys."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Request, Response
+
+from adapters.interaction_log import count_loop
+from adapters.streams import loop_stream
+from contextual_bandit import events
+from contextual_bandit.features import rebuild_features
+from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig, RewardDefinition
+from contextual_bandit.profile import decode_profile
+from contextual_bandit.types import Offer
+from contextual_bandit.vowpal import check_arguments
+from decision_service.access import Admin, Reader
+from decision_service.api import NOT_FOUND, PROBLEMS
+from decision_service.problems import Problem, bad_field, not_found
+from decision_service.records import loop_out, offer_out, profile_out
+from decision_service.schemas import (
+    CustomerIn,
+    CustomerOut,
+    Id,
+    KeyIn,
+    KeyOut,
+    KeysOut,
+    LoopIn,
+    LoopName,
+    LoopOut,
+    LoopsOut,
+    NewKeyOut,
+    OfferIn,
+    OfferOut,
+    OffersOut,
+)
+from decision_service.serving import utc_now
+from decision_service.state import Service
+
+# A control event carries no moment of its own, so that it moves no simulated clock.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+router = APIRouter(responses=PROBLEMS)
+
+
+@router.get("/v1/offers", tags=["offers"], summary="List offers")
+async def list_offers(request: Request, caller: Reader) -> OffersOut:
+    """Every offer as it is now."""
+    offers = await asyncio.to_thread(_service(request).sources.catalogue.all)
+    return OffersOut(offers=[offer_out(offer) for offer in offers])
+
+
+@router.put("/v1/offers/{offer_id}", tags=["offers"], summary="Create or replace an offer")
+async def put_offer(offer_id: Id, body: OfferIn, request: Request, caller: Admin) -> OfferOut:
+    """Each change makes a new version; decisions keep the one they saw."""
+    service = _service(request)
+    features = rebuild_features(body.features, "features")
+    offer = Offer(offer_id, body.category, body.status, body.valid_from, body.valid_to, features)
+    stored = await asyncio.to_thread(service.sources.catalogue.put, offer, caller, utc_now())
+    await service.serving.refresh()
+    return offer_out(stored)
+
+
+@router.get("/v1/offers/{offer_id}", tags=["offers"], summary="Read an offer", responses=NOT_FOUND)
+async def get_offer(offer_id: Id, request: Request, caller: Reader) -> OfferOut:
+    """One offer as it is now."""
+    offer = await asyncio.to_thread(_service(request).sources.catalogue.get, offer_id)
+    if offer is None:
+        raise not_found("offer", offer_id)
+    return offer_out(offer)
+
+
+@router.delete(
+    "/v1/offers/{offer_id}", status_code=204, tags=["offers"], summary="Delete an offer", responses=NOT_FOUND
+)
+async def delete_offer(offer_id: Id, request: Request, caller: Admin) -> Response:
+    """No decision picks it again; logged ones keep it."""
+    service = _service(request)
+    if not await asyncio.to_thread(service.sources.catalogue.delete, offer_id, caller, utc_now()):
+        raise not_found("offer", offer_id)
+    await service.serving.refresh()
+    return Response(status_code=204)
+
+
+@router.put("/v1/customers/{customer_id}", tags=["customers"], summary="Create or replace a customer")
+async def put_customer(customer_id: Id, body: CustomerIn, request: Request, caller: Admin) -> CustomerOut:
+    """Demographics become features of the customer's decisions; the id never does."""
+    service = _service(request)
+    record = rebuild_features(body.demographics, "demographics")
+    await asyncio.to_thread(service.customers.put, customer_id, record, utc_now())
+    return await _customer(service, customer_id)
+
+
+@router.get("/v1/customers/{customer_id}", tags=["customers"], summary="Read a customer", responses=NOT_FOUND)
+async def get_customer(customer_id: Id, request: Request, caller: Reader) -> CustomerOut:
+    """What is stored, and what the activity adds up to."""
+    return await _customer(_service(request), customer_id)
+
+
+@router.delete(
+    "/v1/customers/{customer_id}", status_code=204, tags=["customers"], summary="Delete a customer", responses=NOT_FOUND
+)
+async def delete_customer(customer_id: Id, request: Request, caller: Admin) -> Response:
+    """Record, profile and activities go; decisions in the log stay until their retention ends."""
+    service = _service(request)
+    if not await asyncio.to_thread(service.customers.delete, customer_id, caller, utc_now()):
+        raise not_found("customer", customer_id)
+    return Response(status_code=204)
+
+
+@router.get("/v1/loops", tags=["loops"], summary="List loops")
+async def list_loops(request: Request, caller: Reader) -> LoopsOut:
+    """Every loop's settings."""
+    configs = await asyncio.to_thread(_service(request).sources.loops.all)
+    return LoopsOut(loops=[loop_out(config, None, 0, None) for config in configs])
+
+
+@router.put("/v1/loops/{loop}", tags=["loops"], summary="Create or replace a loop")
+async def put_loop(loop: LoopName, body: LoopIn, request: Request, caller: Admin) -> LoopOut:
+    """A changed learning setting is trained on the log so far; the old model serves meanwhile."""
+    service = _service(request)
+    arguments = await asyncio.to_thread(check_arguments, body.arguments)
+    try:
+        ZoneInfo(body.time_zone)
+    except (OSError, ValueError):
+        raise bad_field("time_zone", body.time_zone, "is no IANA time zone") from None
+    current = await asyncio.to_thread(service.sources.loops.get, loop)
+    if current is not None and current.clock != body.clock:
+        raise bad_field("clock", body.clock, f"cannot change: the log of loop {loop!r} runs by {current.clock} time")
+    reward = RewardDefinition(**body.reward.model_dump())
+    settings = body.model_dump(exclude={"arguments", "reward"})
+    config = LoopConfig(loop=loop, arguments=arguments, reward=reward, **settings)
+    stored = await asyncio.to_thread(service.sources.loops.put, config, caller, utc_now())
+    control = {"action": "loop_changed", "version": stored.version, "actor": caller}
+    await service.writer.append(loop_stream(loop), events.encode(events.CONTROL, EPOCH, control))
+    await service.serving.refresh()
+    return loop_out(stored, None, 0, None)
+
+
+@router.get("/v1/loops/{loop}", tags=["loops"], summary="Read a loop", responses=NOT_FOUND)
+async def get_loop(loop: LoopName, request: Request, caller: Reader) -> LoopOut:
+    """Its settings, and where it stands."""
+    service = _service(request)
+    config = await asyncio.to_thread(service.sources.loops.get, loop)
+    if config is None:
+        raise not_found("loop", loop)
+    counts = await asyncio.to_thread(count_loop, service.installation.engine, loop)
+    snapshots = await asyncio.to_thread(service.sources.snapshots.count, loop)
+    policy = service.serving.policies.get(loop)
+    return loop_out(config, counts, snapshots, policy.snapshot_id if policy else None)
+
+
+@router.delete("/v1/loops/{loop}", status_code=204, tags=["loops"], summary="Delete a loop", responses=NOT_FOUND)
+async def delete_loop(loop: LoopName, request: Request, caller: Admin) -> Response:
+    """It decides no more. Its log stays, and a loop of that name would go on from it."""
+    if loop == DEFAULT_LOOP:
+        raise Problem(409, "Conflict", f"the loop {DEFAULT_LOOP!r} cannot be deleted")
+    service = _service(request)
+    if not await asyncio.to_thread(service.sources.loops.delete, loop, caller, utc_now()):
+        raise not_found("loop", loop)
+    await service.serving.refresh()
+    return Response(status_code=204)
+
+
+@router.post("/v1/keys", status_code=201, tags=["keys"], summary="Create an API key")
+async def create_key(body: KeyIn, request: Request, caller: Admin) -> NewKeyOut:
+    """The secret is shown this once. From the first key on, calls without one are refused."""
+    service = _service(request)
+    if service.access.is_open and body.role != "admin":
+        raise bad_field("role", body.role, "the first key must be an admin's, or nobody could make another")
+    key, secret = await asyncio.to_thread(service.sources.keys.create, body.name, body.role, caller, utc_now())
+    await service.serving.refresh()
+    return NewKeyOut(key_id=key.key_id, name=key.name, role=key.role, created_at=key.created_at, secret=secret)
+
+
+@router.get("/v1/keys", tags=["keys"], summary="List API keys")
+async def list_keys(request: Request, caller: Admin) -> KeysOut:
+    """Live keys, without their secrets."""
+    keys = await asyncio.to_thread(_service(request).sources.keys.live)
+    return KeysOut(
+        keys=[KeyOut(key_id=k.key_id, name=k.name, role=k.role, created_at=k.created_at) for k, _ in keys]
+    )  # fmt: skip
+
+
+@router.delete("/v1/keys/{key_id}", status_code=204, tags=["keys"], summary="Revoke an API key", responses=NOT_FOUND)
+async def revoke_key(key_id: Id, request: Request, caller: Admin) -> Response:
+    """It works no more, within a second, in every process."""
+    service = _service(request)
+    if not await asyncio.to_thread(service.sources.keys.revoke, key_id, caller, utc_now()):
+        raise not_found("key", key_id)
+    await service.serving.refresh()
+    return Response(status_code=204)
+
+
+async def _customer(service: Service, customer_id: str) -> CustomerOut:
+    record = await asyncio.to_thread(service.customers.get, customer_id)
+    state = await asyncio.to_thread(service.customers.profile, customer_id)
+    if record is None and state is None:
+        raise not_found("customer", customer_id)
+    profile = profile_out(decode_profile(state)) if state else None
+    return CustomerOut(customer_id=customer_id, demographics=record or {}, profile=profile)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service

@@ -1,0 +1,106 @@
+"""Stored things as the API shows them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from adapters.interaction_log import LoopCounts, StoredDecision
+from contextual_bandit.loops import LoopConfig
+from contextual_bandit.profile import Profile
+from contextual_bandit.types import Decision, Offer, SlotDecision
+from decision_service.schemas import (
+    ActionOut,
+    DecisionOut,
+    LoopOut,
+    LoopStatusOut,
+    OfferOut,
+    OutcomeOut,
+    RemovedOut,
+    SlotOut,
+)
+
+
+def decision_out(decision: Decision, stored: StoredDecision | None) -> DecisionOut:
+    """A decision's whole record; without ``stored`` it is logged but not yet joined."""
+    return DecisionOut.model_validate(
+        {
+            "loop": decision.loop,
+            "decision_id": decision.decision_id,
+            "state": stored.state if stored else "logged",
+            "decided_at": decision.decided_at,
+            "occurred_at": decision.occurred_at,
+            "customer_id": decision.customer_id,
+            "context": decision.context.namespaces,
+            "eligible": [
+                ActionOut(
+                    offer_id=action.offer_id, version=action.version, features=dict(action.features),
+                    affinity=dict(action.affinity),
+                )
+                for action in decision.actions
+            ],
+            "removed": [RemovedOut(offer_id=entry.offer_id, reason=entry.reason) for entry in decision.removed],
+            "slots": [_slot(decision, slot) for slot in decision.slots],
+            "policy_id": decision.policy_id,
+            "snapshot_id": decision.snapshot_id,
+            "learning_mode": decision.learning_mode,
+            "use": decision.use,
+            "deferred": decision.deferred,
+            "outcomes": _outcomes(stored),
+            "reward": stored.reward if stored else None,
+            "closed_at": stored.closed_at if stored else None,
+        }
+    )  # fmt: skip
+
+
+def offer_out(offer: Offer) -> OfferOut:
+    """A stored offer."""
+    return OfferOut(
+        offer_id=offer.offer_id, version=offer.version, category=offer.category, status=offer.status,
+        valid_from=offer.valid_from, valid_to=offer.valid_to, features=dict(offer.features),
+    )  # fmt: skip
+
+
+def loop_out(config: LoopConfig, counts: LoopCounts | None, snapshots: int, serving: str | None) -> LoopOut:
+    """Stored settings, with the loop's state when it was counted."""
+    status = None
+    if counts is not None:
+        status = LoopStatusOut(**asdict(counts), snapshots=snapshots, snapshot_id=serving)
+    return LoopOut.model_validate(asdict(config) | {"status": status})
+
+
+def profile_out(profile: Profile) -> dict[str, Any]:
+    """A profile for people: counts and, per category, purchase days and the newest of them (days since 1970)."""
+    return {
+        "purchases": profile.purchases,
+        "spend": profile.spend,
+        "browses": profile.browses,
+        "categories": {
+            name: {
+                "purchase_days": history.days.bit_count(), "last_day": history.last_day, "orders": history.orders,
+                "spend": history.spend, "interest": history.interest,
+            }
+            for name, history in sorted(profile.categories.items())
+        },
+    }  # fmt: skip
+
+
+def _slot(decision: Decision, slot: SlotDecision) -> SlotOut:
+    given = slot.distribution
+    return SlotOut(
+        offer_id=decision.actions[slot.chosen].offer_id, propensity=slot.propensity,
+        policy_probabilities=list(given.policy) if given else None,
+        served_probabilities=list(given.served) if given else None, draw=slot.draw,
+    )  # fmt: skip
+
+
+def _outcomes(stored: StoredDecision | None) -> list[OutcomeOut]:
+    if stored is None:
+        return []
+    return [
+        OutcomeOut(
+            outcome_id=outcome.outcome_id, kind=outcome.kind, value=outcome.value, final=outcome.final,
+            received_at=outcome.received_at, state=state,
+        )
+        for outcome, state in stored.outcomes
+    ]  # fmt: skip

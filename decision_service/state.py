@@ -1,0 +1,63 @@
+"""One service process: its connections and parts, opened and closed in order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import redis.asyncio
+
+from adapters.catalogue import LoopStore, OfferCatalogue
+from adapters.customers import CustomerStore
+from adapters.installation import Installation, open_installation
+from adapters.keys import KeyStore
+from adapters.settings import Settings
+from adapters.snapshots import SnapshotStore
+from adapters.streams import StreamWriter, connect_async
+from adapters.telemetry import ServiceMetrics
+from decision_service.access import Access
+from decision_service.ranking import Customers, Ranker
+from decision_service.serving import Serving, Sources
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts that routes use."""
+
+    installation: Installation
+    client: redis.asyncio.Redis
+    writer: StreamWriter
+    access: Access
+    serving: Serving
+    ranker: Ranker
+    sources: Sources
+    customers: CustomerStore
+    metrics: ServiceMetrics
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, metrics: ServiceMetrics) -> AsyncIterator[Service]:
+    """Open everything, and on leaving send what waits before anything is closed."""
+    with open_installation(settings) as installation:
+        engine, sync = installation.engine, installation.client
+        client = connect_async(installation.redis_url)
+        sources = Sources(
+            OfferCatalogue(engine, sync), LoopStore(engine, sync), KeyStore(engine, sync), SnapshotStore(engine, sync)
+        )
+        access = Access(settings.admin_key.get_secret_value() if settings.admin_key else None)
+        serving = Serving(sources, client, access, metrics, settings.snapshot_poll_seconds)
+        writer = StreamWriter(client)
+        customers = CustomerStore(engine, sync)
+        ranker = Ranker(
+            serving, writer, client, engine, Customers(client, customers, settings.profile_cache_seconds), metrics,
+            settings.decided_ttl_seconds,
+        )  # fmt: skip
+        await writer.start()
+        await serving.start()
+        try:
+            yield Service(installation, client, writer, access, serving, ranker, sources, customers, metrics)
+        finally:
+            await serving.stop()
+            await writer.stop()
+            await client.aclose()

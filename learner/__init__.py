@@ -1,0 +1,1 @@
+"""The stream processes: join, learn, keep profiles, run jobs."""

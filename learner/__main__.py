@@ -1,0 +1,109 @@
+"""``offerloop learn``, ``offerloop work`` and ``offerloop replay``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from rich.progress import track
+
+from adapters.catalogue import LoopStore
+from adapters.installation import open_installation
+from adapters.interaction_log import count_loop, read_interactions
+from adapters.settings import load_settings
+from adapters.snapshots import SnapshotStore
+from adapters.streams import ACTIVITY_STREAM, StreamReader
+from adapters.telemetry import LearnerMetrics, start_logging
+from learner.loop import LoopWriter, Stores
+from learner.profiles import ProfileWriter
+from learner.run import Runner, Writer
+from learner.train import NothingToVerify, verify
+from learner.work import work_forever
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one of the learner's commands."""
+    parser = argparse.ArgumentParser(prog="offerloop", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    learn = commands.add_parser("learn", help="join, learn and publish, for all loops")
+    learn.add_argument("--loop", action="append", help="only this loop (may be repeated; no activity then)")
+    commands.add_parser("work", help="run jobs and housekeeping")
+    replay = commands.add_parser("replay", help="learn a loop's generation again from its log")
+    replay.add_argument("--loop", required=True)
+    replay.add_argument("--verify", action="store_true", help="compare with the serving snapshot, byte for byte")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "learn":
+        return _learn(chosen.loop)
+    if chosen.command == "work":
+        return _work()
+    return _replay(chosen.loop, require_equal=chosen.verify)
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _learn(only: list[str] | None) -> int:
+    settings = load_settings()
+    start_logging(settings.log_level)
+    stop = _stop_on_signals()
+    metrics = LearnerMetrics()
+    with open_installation(settings) as installation:
+        engine, client = installation.engine, installation.client
+        loops = LoopStore(engine, client)
+        reader = StreamReader(client)
+        stores = Stores(engine, reader, SnapshotStore(engine, client), loops, metrics)
+
+        def names() -> list[str]:
+            return [config.loop for config in loops.all() if only is None or config.loop in only]
+
+        def open_writer(name: str) -> Writer:
+            if name == ACTIVITY_STREAM:
+                return ProfileWriter(engine, client, reader, metrics)
+            config = loops.get(name)
+            if config is None:
+                raise LookupError(f"loop {name!r} is gone")
+            return LoopWriter(stores, config, settings.checkpoint_seconds)
+
+        Runner(reader, client, open_writer, names, settings.batch_size, activity=only is None).run(stop)
+    return 0
+
+
+def _work() -> int:
+    settings = load_settings()
+    start_logging(settings.log_level)
+    stop = _stop_on_signals()
+    with open_installation(settings) as installation:
+        work_forever(installation, stop)
+    return 0
+
+
+def _replay(loop: str, *, require_equal: bool) -> int:
+    settings = load_settings()
+    start_logging(settings.log_level)
+    with open_installation(settings) as installation:
+        store = SnapshotStore(installation.engine, installation.client)
+        total = count_loop(installation.engine, loop).interactions
+        log = read_interactions(installation.engine, loop, learnable=True)
+        try:
+            found = verify(store, loop, track(log, description=f"replay {loop}", total=total, transient=True))
+        except NothingToVerify as error:
+            print(error, file=sys.stderr)
+            return 1
+    print(f"snapshot      {found.snapshot_id}")
+    print(f"interactions  {found.interactions}")
+    print(f"reloads       {found.reloads}")
+    print(f"serving       {found.expected}")
+    print(f"replayed      {found.found}")
+    print(f"equal         {str(found.equal).lower()}")
+    return 0 if found.equal or not require_equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Decisions joined with their outcomes by stream time: a pure state machine (step Join)."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from contextual_bandit import events
+from contextual_bandit.joined import Batch, Closed, JoinState, Open, StoredOutcome
+from contextual_bandit.loops import LoopConfig
+from contextual_bandit.reward import aggregate
+from contextual_bandit.types import Event
+
+MOST_ORPHANS = 100_000
+
+
+class Joiner:
+    """Applies events in stream order. Time is what the stream says; no clock is read.
+
+    A decision closes when stream time has passed its window and the loop's grace, hits and misses alike.
+    """
+
+    def __init__(self, config: LoopConfig, state: JoinState) -> None:
+        self.config = config
+        self.state = state
+        self._due = [(entry.closes_at, entry.position, key) for key, entry in state.open.items()]
+        heapq.heapify(self._due)
+
+    def run(
+        self,
+        messages: Iterable[tuple[str, bytes]],
+        known_decisions: frozenset[str],
+        known_outcomes: frozenset[str],
+    ) -> Batch:
+        """Apply messages and close what is due; an event that cannot be applied is set aside.
+
+        Args:
+            messages: (position, bytes) in stream order.
+            known_decisions: ids among those in the messages that were decided in an earlier batch.
+            known_outcomes: outcome ids that were stored in an earlier batch.
+        """
+        state = self.state
+        batch = Batch(state.position, state.stream_time, state.sequence)
+        decided = set(known_decisions)
+        stored = set(known_outcomes)
+        for position, data in messages:
+            state.position = position
+            try:
+                event = events.decode(position, data)
+                self._apply(event, data, batch, decided, stored)
+            except (events.BadEvent, KeyError, TypeError, ValueError) as error:
+                batch.set_aside.append((position, data, repr(error)))
+        self._close_due(batch)
+        batch.position, batch.stream_time, batch.sequence = state.position, state.stream_time, state.sequence
+        return batch
+
+    def _time(self, event: Event) -> datetime:
+        return event.time if self.config.clock == "simulated" else events.position_time(event.event_id)
+
+    def _apply(self, event: Event, data: bytes, batch: Batch, decided: set[str], stored: set[str]) -> None:
+        time = self._time(event)
+        if event.type == events.DECISION:
+            self._open(event, data, time, batch, decided)
+        elif event.type == events.OUTCOME:
+            self._outcome(event, time, batch, decided, stored)
+        elif event.type == events.ACTIVATION:
+            entry = self.state.open.get(event.payload["decision_id"])
+            if entry is not None and not entry.active and time <= entry.closes_at:
+                entry.active = True
+                batch.activated.append(entry.decision.decision_id)
+        elif event.type == events.CONTROL:
+            batch.controls.append(event)
+        if self.state.stream_time is None or time > self.state.stream_time:
+            self.state.stream_time = time
+
+    def _open(self, event: Event, data: bytes, time: datetime, batch: Batch, decided: set[str]) -> None:
+        decision = events.decision_from(event.payload)
+        decision_id = decision.decision_id
+        if decision_id in decided:
+            batch.repeated += 1
+            return
+        decided.add(decision_id)
+        closes_at = time + timedelta(seconds=self.config.reward.wait_seconds)
+        entry = Open(decision, data, not decision.deferred, time, closes_at, event.event_id)
+        early = self.state.orphans.pop(decision_id, [])
+        entry.outcomes.extend(early)
+        batch.adopted.extend(outcome.outcome_id for outcome in early)
+        self.state.open[decision_id] = entry
+        batch.opened.append(entry)
+        heapq.heappush(self._due, (closes_at, event.event_id, decision_id))
+        if self.config.close_on_final and entry.active and any(outcome.final for outcome in early):
+            self._close(entry, time, batch)
+
+    def _outcome(self, event: Event, time: datetime, batch: Batch, decided: set[str], stored: set[str]) -> None:
+        outcome = events.outcome_from(event.payload, time)
+        if outcome.outcome_id in stored:
+            batch.repeated += 1
+            return
+        stored.add(outcome.outcome_id)
+        entry = self.state.open.get(outcome.decision_id)
+        if entry is not None and time <= entry.closes_at:
+            entry.outcomes.append(outcome)
+            batch.outcomes.append(StoredOutcome(outcome, event.event_id, "joined"))
+            if outcome.final and self.config.close_on_final and entry.active:
+                self._close(entry, time, batch)
+        elif entry is not None or outcome.decision_id in decided:
+            batch.late += 1
+            batch.outcomes.append(StoredOutcome(outcome, event.event_id, "late"))
+        else:
+            self.state.orphans.setdefault(outcome.decision_id, []).append(outcome)
+            if len(self.state.orphans) > MOST_ORPHANS:
+                # The oldest stays in PostgreSQL; a decision that overtook it by so much will not find it.
+                self.state.orphans.pop(next(iter(self.state.orphans)))
+            batch.outcomes.append(StoredOutcome(outcome, event.event_id, "orphan"))
+
+    def _close_due(self, batch: Batch) -> None:
+        if self.state.stream_time is None:
+            return
+        limit = self.state.stream_time - timedelta(seconds=self.config.grace_seconds)
+        while self._due and self._due[0][0] < limit:
+            closes_at, position, decision_id = heapq.heappop(self._due)
+            entry = self.state.open.get(decision_id)
+            if entry is not None and entry.position == position:
+                self._close(entry, closes_at, batch)
+
+    def _close(self, entry: Open, time: datetime, batch: Batch) -> None:
+        decision_id = entry.decision.decision_id
+        del self.state.open[decision_id]
+        if not entry.active:
+            batch.inactive.append(decision_id)
+            return
+        self.state.sequence += 1
+        reward = aggregate(self.config.reward, entry.outcomes)
+        batch.closed.append(Closed(self.state.sequence, entry.decision, reward, entry.opened_at, time))

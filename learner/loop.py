@@ -1,0 +1,203 @@
+"""One loop's writer: read, join, commit, learn, checkpoint, publish; kill it anywhere and nothing is lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from adapters.catalogue import LoopStore
+from adapters.interaction_log import read_interactions
+from adapters.loop_log import LoopLog
+from adapters.snapshots import SnapshotStore
+from adapters.streams import StreamReader, loop_stream
+from adapters.telemetry import LearnerMetrics
+from contextual_bandit import events
+from contextual_bandit.joined import Batch
+from contextual_bandit.loops import LoopConfig
+from contextual_bandit.types import LoggedInteraction
+from learner.join import Joiner
+from learner.train import Trainer, open_generation, open_trainer
+
+log = logging.getLogger(__name__)
+TRIM_EVERY_SECONDS = 5.0
+TICK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What a learner process works with."""
+
+    engine: Engine
+    reader: StreamReader
+    snapshots: SnapshotStore
+    loops: LoopStore
+    metrics: LearnerMetrics
+
+
+class LoopWriter:
+    """Owns a loop's lock, join and model. Learning follows the commit, so a restart finds what to learn in the log."""
+
+    def __init__(self, stores: Stores, config: LoopConfig, checkpoint_seconds: float) -> None:
+        """Take the loop over from wherever its last writer left it.
+
+        Raises:
+            AnotherWriter: another process writes this loop.
+        """
+        self.config = config
+        self.stream = loop_stream(config.loop)
+        self._stores = stores
+        self._checkpoint_seconds = checkpoint_seconds
+        self._ledger = LoopLog(stores.engine, config.loop)
+        try:
+            state, attempts = self._ledger.load()
+            self._joiner = Joiner(config, state)
+            newest = stores.snapshots.newest(config.loop)
+            generation = newest.generation if newest else 1
+            arguments = newest.arguments if newest else config.arguments
+            self._trainer = open_trainer(stores.snapshots, config.loop, generation, arguments, _now())
+            self._catch_up(attempts)
+            self._follow_setting()
+        except BaseException:
+            self._ledger.close()
+            raise
+        self._checkpointed = self._trimmed = self._ticked = time.monotonic()
+
+    @property
+    def position(self) -> str:
+        """The last message that was committed."""
+        return self._joiner.state.position
+
+    def handle(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Join, commit and learn one run of messages; on any error the writer must be discarded."""
+        decision_ids, outcome_ids = _ids(messages)
+        known = self._ledger.known(decision_ids, outcome_ids)
+        batch = self._joiner.run(messages, *known)
+        self._ledger.commit(batch, self._trainer.generation)
+        self._learn(batch)
+        self._count(batch, len(messages))
+        if batch.controls:
+            self._reload_config()
+        self._publish_if_due()
+        self._stores.reader.mark_applied(self.stream, batch.position)
+
+    def idle(self) -> None:
+        """What is due by the clock: a tick while something waits for time to pass, checkpoints, trimming."""
+        now = time.monotonic()
+        waiting = self._joiner.state.open or self._trainer.trained_through > self._trainer.published_through
+        if waiting and self.config.clock == "wall" and now - self._ticked >= TICK_SECONDS:
+            self._ticked = now
+            self._stores.reader.append(self.stream, events.encode(events.TICK, _now(), {}))
+        if now - self._checkpointed >= self._checkpoint_seconds:
+            self._checkpointed = now
+            self._checkpoint()
+        if now - self._trimmed >= TRIM_EVERY_SECONDS:
+            self._trimmed = now
+            self._stores.reader.trim(self.stream, self.position)
+
+    def close(self) -> None:
+        """Checkpoint and give the loop to the next writer."""
+        try:
+            self._checkpoint()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go without saving; everything committed is in the log."""
+        self._trainer.close()
+        self._ledger.close()
+
+    def _learn(self, batch: Batch) -> None:
+        for closed in batch.closed:
+            decision = closed.decision
+            self._trainer.learn(
+                LoggedInteraction(closed.sequence, decision, closed.reward, decision.use, closed.closed_at)
+            )
+
+    def _catch_up(self, attempts: int) -> None:
+        """Learn what was committed after the last checkpoint; an interaction that kills the process twice is set
+        aside: after one such try each is marked before it is learned."""
+        pending = read_interactions(
+            self._stores.engine, self.config.loop, after=self._trainer.trained_through, learnable=True
+        )
+        self._ledger.set_attempts(attempts + 1)
+        suspect = self._ledger.suspect()
+        for interaction in pending:
+            if attempts >= 1:
+                if suspect == interaction.sequence:
+                    log.error("interaction set aside", extra={"sequence": suspect, "loop": self.config.loop})
+                    self._ledger.set_aside(interaction.sequence)
+                    continue
+                self._ledger.set_suspect(interaction.sequence)
+            self._trainer.learn(interaction)
+        self._trainer.trained_through = self._joiner.state.sequence
+        if attempts:
+            self._ledger.set_suspect(None)
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        if self._trainer.trained_through > self._trainer.saved_through:
+            self._trainer.save(self._stores.snapshots, self._joiner.state.stream_time, _now(), publish=False)
+        self._ledger.set_attempts(0)
+
+    def _publish_if_due(self) -> None:
+        trainer, now = self._trainer, self._joiner.state.stream_time
+        if trainer.trained_through == trainer.published_through or now is None:
+            return
+        since = trainer.published_at
+        if since is None or (now - since).total_seconds() >= self.config.export_frequency_seconds:
+            trainer.save(self._stores.snapshots, now, _now(), publish=True)
+            self._ledger.set_attempts(0)
+            self._checkpointed = time.monotonic()
+            self._stores.metrics.published.labels(self.config.loop).inc()
+
+    def _reload_config(self) -> None:
+        config = self._stores.loops.get(self.config.loop)
+        if config is not None:
+            self.config = self._joiner.config = config
+            self._follow_setting()
+
+    def _follow_setting(self) -> None:
+        """A new learning setting starts a generation trained on the log so far; the old model serves meanwhile."""
+        if self._trainer.arguments == self.config.arguments:
+            return
+        log.info("new generation", extra={"loop": self.config.loop, "arguments": self.config.arguments})
+        self._checkpoint()
+        parent = self._trainer.snapshot(self._joiner.state.stream_time)
+        self._trainer.close()
+        history = read_interactions(self._stores.engine, self.config.loop, learnable=True)
+        self._trainer = open_generation(self._stores.snapshots, parent, self.config.arguments, history, _now())
+        self._trainer.trained_through = self._joiner.state.sequence
+
+    def _count(self, batch: Batch, messages: int) -> None:
+        metrics, loop = self._stores.metrics, self.config.loop
+        metrics.messages.labels(loop).inc(messages)
+        metrics.interactions.labels(loop).inc(len(batch.closed))
+        metrics.repeated.labels(loop).inc(batch.repeated)
+        metrics.late.labels(loop).inc(batch.late)
+        metrics.set_aside.labels(loop).inc(len(batch.set_aside))
+        metrics.open.labels(loop).set(len(self._joiner.state.open))
+
+
+def _ids(messages: Sequence[tuple[str, bytes]]) -> tuple[list[str], list[str]]:
+    """The decision and outcome ids that messages speak of; unreadable ones are the joiner's to set aside."""
+    decision_ids: list[str] = []
+    outcome_ids: list[str] = []
+    for position, data in messages:
+        try:
+            payload = events.decode(position, data).payload
+        except events.BadEvent:
+            continue
+        if isinstance(payload.get("decision_id"), str):
+            decision_ids.append(payload["decision_id"])
+        if isinstance(payload.get("outcome_id"), str):
+            outcome_ids.append(payload["outcome_id"])
+    return decision_ids, outcome_ids
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

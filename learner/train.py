@@ -1,0 +1,173 @@
+"""The loop's model: learns committed interactions, checkpoints, publishes, and can prove what it did (step Learn)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+from adapters.snapshots import SnapshotStore, snapshot_id
+from contextual_bandit.types import LoggedInteraction, PolicySnapshot
+from contextual_bandit.vowpal import VowpalPolicy, policy_id
+
+
+class Trainer:
+    """The one writer's model. ``trained_through`` is the sequence of the last interaction it has seen."""
+
+    def __init__(
+        self, loop: str, generation: int, policy: VowpalPolicy, newest: PolicySnapshot, published_at: datetime | None
+    ) -> None:
+        self.loop = loop
+        self.generation = generation
+        self.trained_through = newest.trained_through
+        self.published_through = newest.trained_through
+        self.published_at = published_at
+        self._policy = policy
+        self._saved = newest
+
+    @property
+    def arguments(self) -> str:
+        """The learning setting that this generation trains."""
+        return self._policy.arguments
+
+    @property
+    def saved_through(self) -> int:
+        """Up to where a restart needs no relearning."""
+        return self._saved.trained_through
+
+    def learn(self, interaction: LoggedInteraction) -> None:
+        """Take the next interaction; only those meant for learning reach the model."""
+        if interaction.use == "learn":
+            self._policy.learn([interaction])
+        self.trained_through = interaction.sequence
+
+    def snapshot(self, stream_time: datetime | None) -> PolicySnapshot:
+        """The model as it is now."""
+        return make_snapshot(
+            self.loop, self.generation, self.trained_through, stream_time, self._saved.snapshot_id, self._policy
+        )
+
+    def save(self, store: SnapshotStore, stream_time: datetime | None, now: datetime, *, publish: bool) -> None:
+        """Store the model as a checkpoint or as the policy to serve."""
+        snapshot = self.snapshot(stream_time)
+        store.add(snapshot, publish=publish, now=now)
+        self._saved = snapshot
+        if publish:
+            self.published_through = self.trained_through
+            self.published_at = stream_time
+
+    def close(self) -> None:
+        """Free the workspace."""
+        self._policy.close()
+
+
+def open_trainer(store: SnapshotStore, loop: str, generation: int, arguments: str, now: datetime) -> Trainer:
+    """Go on from the generation's newest snapshot, which is recorded as a reload, or start it untrained."""
+    newest = store.newest(loop, generation=generation)
+    if newest is None:
+        policy = VowpalPolicy(arguments)
+        newest = make_snapshot(loop, generation, 0, None, None, policy)
+        policy.close()
+        store.add(newest, publish=True, now=now)
+    # Every generation goes on from its base's bytes, so that a replay has one place to start from.
+    policy = VowpalPolicy(newest.arguments, newest.model)
+    store.mark_reload(newest.snapshot_id)
+    published = store.newest(loop, published=True, generation=generation) or newest
+    trainer = Trainer(loop, generation, policy, newest, published.stream_time)
+    trainer.published_through = published.trained_through
+    return trainer
+
+
+def open_generation(
+    store: SnapshotStore, parent: PolicySnapshot, arguments: str, history: Iterable[LoggedInteraction], now: datetime
+) -> Trainer:
+    """Begin the next generation: the new learning setting, trained on the log so far, becomes its base."""
+    generation = parent.generation + 1
+    policy = VowpalPolicy(arguments)
+    through = parent.trained_through
+    for interaction in history:
+        policy.learn([interaction])
+        through = interaction.sequence
+    base = make_snapshot(parent.loop, generation, through, parent.stream_time, parent.snapshot_id, policy)
+    policy.close()
+    store.add(base, publish=True, now=now)
+    return open_trainer(store, parent.loop, generation, arguments, now)
+
+
+def make_snapshot(
+    loop: str, generation: int, through: int, stream_time: datetime | None, parent: str | None, policy: VowpalPolicy
+) -> PolicySnapshot:
+    """A policy's state as a snapshot."""
+    model = policy.save()
+    name = snapshot_id(loop, generation, through)
+    return PolicySnapshot(
+        name, loop, policy_id(policy.arguments), generation, through, stream_time, parent, policy.arguments, model,
+        sha256(model).hexdigest(),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A generation learned again: equal when the bytes have the same SHA-256."""
+
+    snapshot_id: str
+    interactions: int
+    reloads: int
+    expected: str
+    found: str
+
+    @property
+    def equal(self) -> bool:
+        """Whether the replay gave the serving snapshot to the byte."""
+        return self.expected == self.found
+
+
+class NothingToVerify(RuntimeError):
+    """The loop has published no snapshot."""
+
+
+def verify(store: SnapshotStore, loop: str, interactions: Iterable[LoggedInteraction]) -> Verification:
+    """Learn the serving snapshot's generation again from its base, with the rewards as they were learned.
+
+    Args:
+        interactions: the loop's learnable interactions by rising sequence, from the start of the generation on.
+
+    Raises:
+        NothingToVerify: the loop has published no snapshot.
+    """
+    serving = store.newest(loop, published=True)
+    if serving is None:
+        raise NothingToVerify(f"loop {loop!r} has no published snapshot")
+    base = store.base(loop, serving.generation)
+    points = [
+        point for point in store.reload_points(loop, serving.generation)
+        if base.trained_through < point < serving.trained_through
+    ]  # fmt: skip
+    policy = VowpalPolicy(serving.arguments, base.model)
+    learned = reloads = 0
+    for interaction in _within(interactions, base.trained_through, serving.trained_through):
+        while reloads < len(points) and points[reloads] < interaction.sequence:
+            policy = _reload(policy)
+            reloads += 1
+        policy.learn([interaction])
+        learned += 1
+    for _ in points[reloads:]:
+        policy = _reload(policy)
+    found = sha256(policy.save()).hexdigest()
+    policy.close()
+    return Verification(serving.snapshot_id, learned, len(points), serving.sha256, found)
+
+
+def _within(interactions: Iterable[LoggedInteraction], after: int, through: int) -> Iterator[LoggedInteraction]:
+    for interaction in interactions:
+        if interaction.sequence > through:
+            return
+        if interaction.sequence > after:
+            yield interaction
+
+
+def _reload(policy: VowpalPolicy) -> VowpalPolicy:
+    arguments, model = policy.arguments, policy.save()
+    policy.close()
+    return VowpalPolicy(arguments, model)

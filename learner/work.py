@@ -1,0 +1,83 @@
+"""Jobs from PostgreSQL, and housekeeping by the clock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import redis
+from sqlalchemy.exc import SQLAlchemyError
+
+from adapters.catalogue import LoopStore
+from adapters.installation import Installation
+from adapters.jobs import Job, JobStore
+from adapters.retention import drop_days_before
+from adapters.snapshots import SnapshotStore
+
+log = logging.getLogger(__name__)
+HEARTBEAT_KEY = "heartbeat:work"
+HOUSEKEEPING_SECONDS = 600.0
+LOOK_EVERY_SECONDS = 0.5
+
+
+def prune_snapshots(installation: Installation, job: Job) -> dict[str, int]:
+    """Job ``prune_snapshots``: forget snapshots that nobody needs."""
+    store = SnapshotStore(installation.engine, installation.client)
+    return {"deleted": store.prune(datetime.now(UTC))}
+
+
+def drop_old_log(installation: Installation, job: Job) -> dict[str, int]:
+    """Job ``retention``: drop whole days of the log that are older than every loop wants to keep."""
+    loops = LoopStore(installation.engine, installation.client).all()
+    days = max((config.retention_days for config in loops), default=0)
+    if not days or any(config.clock == "simulated" for config in loops):
+        # A simulated day says nothing of the log's age.
+        return {"dropped": 0}
+    limit = datetime.now(UTC) - timedelta(days=days)
+    return {"dropped": drop_days_before(installation.engine, limit)}
+
+
+KINDS: dict[str, Callable[[Installation, Job], dict[str, int]]] = {
+    "prune_snapshots": prune_snapshots,
+    "retention": drop_old_log,
+}
+
+
+def work_forever(installation: Installation, stop: threading.Event) -> None:
+    """Take jobs one by one; enqueue the housekeeping when it is due."""
+    store = JobStore(installation.engine)
+    next_housekeeping = time.monotonic()
+    while not stop.is_set():
+        try:
+            installation.client.set(HEARTBEAT_KEY, "1", ex=10)
+            if time.monotonic() >= next_housekeeping:
+                next_housekeeping += HOUSEKEEPING_SECONDS
+                for kind in KINDS:
+                    store.add_unless_waiting(kind, {}, datetime.now(UTC))
+            if not run_one(installation, store):
+                stop.wait(LOOK_EVERY_SECONDS)
+        except (SQLAlchemyError, redis.RedisError, OSError):
+            log.exception("a store is away; trying again")
+            stop.wait(1.0)
+
+
+def run_one(installation: Installation, store: JobStore) -> bool:
+    """Run the oldest waiting job; False when there is none. A job that raises is kept with its error."""
+    with store.claim(datetime.now(UTC)) as job:
+        if job is None:
+            return False
+        work = KINDS.get(job.kind)
+        if work is None:
+            store.fail(job, f"unknown kind of job {job.kind!r}", datetime.now(UTC))
+            return True
+        try:
+            result = work(installation, job)
+        except Exception as error:
+            log.exception("job failed", extra={"job_id": job.job_id, "kind": job.kind})
+            store.fail(job, repr(error), datetime.now(UTC))
+        else:
+            store.finish(job, result, datetime.now(UTC))
+    return True

@@ -1,0 +1,1 @@
+"""The one command: starts any process of the installation, or all of them."""

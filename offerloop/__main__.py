@@ -1,0 +1,47 @@
+"""``offerloop COMMAND``: hands over to the process that does it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+
+COMMANDS = {
+    "up": ("offerloop.up", False, "everything: stores, migrations, decision service, learner, jobs"),
+    "serve": ("decision_service.__main__", False, "the decision service"),
+    "learn": ("learner.__main__", True, "join, learn, publish"),
+    "work": ("learner.__main__", True, "jobs and housekeeping"),
+    "replay": ("learner.__main__", True, "learn a generation again from the log, and compare"),
+    "migrate": ("migrations.__main__", False, "bring the database to this version"),
+    "demo": ("simulator.demo", False, "the whole loop on published retail data"),
+    "simulate": ("simulator.__main__", False, "drive a running service with a simulated market"),
+    "evaluate": ("evaluation.__main__", False, "off-policy evaluation of a loop's log"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its own --help says more."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help") or words[0] not in COMMANDS:
+        print("usage: offerloop COMMAND [OPTIONS]\n")
+        for name, (_, _, what) in COMMANDS.items():
+            print(f"  {name:<10}{what}")
+        if words and words[0] not in ("-h", "--help"):
+            print(f"\nunknown command {words[0]!r}", file=sys.stderr)
+            return 2
+        return 0 if words else 2
+    module, keeps_name, _ = COMMANDS[words[0]]
+    _share_metrics()
+    run = importlib.import_module(module).main
+    return int(run(words if keeps_name else words[1:]))
+
+
+def _share_metrics() -> None:
+    """Several processes count into one folder; the metrics library reads its name before it is imported."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="offerloop-metrics-")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

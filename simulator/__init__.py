@@ -1,0 +1,1 @@
+"""Simulated and replayed customers that drive the service through its public API."""

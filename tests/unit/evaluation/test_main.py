@@ -1,0 +1,40 @@
+"""The command: reads the loop it was asked for and writes what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from contextual_bandit.types import LoggedInteraction
+from evaluation import __main__ as command
+
+SyntheticLog = Callable[..., list[LoggedInteraction]]
+
+
+class _Engine:
+    def dispose(self) -> None:
+        pass
+
+
+def test_command(
+    synthetic_log: SyntheticLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = synthetic_log(800, (0.2, 0.5), (0.7, 0.3))
+    asked: list[str] = []
+
+    def read(engine: object, loop: str) -> Iterator[LoggedInteraction]:
+        asked.append(loop)
+        return iter(log)
+
+    monkeypatch.setattr(command, "make_engine", lambda url: _Engine())
+    monkeypatch.setattr(command, "read_interactions", read)
+    arguments = ["--loop", "homepage", "--out", str(tmp_path / "out"), "--json", str(tmp_path / "one.json")]
+    assert command.main([*arguments, "--database-url", "postgresql://nowhere"]) == 0
+    assert asked == ["homepage"]
+    assert json.loads((tmp_path / "one.json").read_text(encoding="utf-8"))["n"] == 800
+    assert "served policy" in capsys.readouterr().out
+    log.clear()
+    assert command.main([*arguments, "--database-url", "postgresql://nowhere"]) == 1
