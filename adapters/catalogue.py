@@ -81,7 +81,7 @@ class OfferCatalogue:
 
     def version(self) -> int:
         """A number that rises with every change."""
-        return int(self._client.hget(VERSIONS_KEY, "catalogue") or 0)  # type: ignore[arg-type]
+        return int(self._client.hget(VERSIONS_KEY, "catalogue") or 0)
 
 
 class LoopStore:

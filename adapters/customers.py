@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import redis
@@ -57,19 +57,21 @@ class CustomerStore:
         return bool(found or known)
 
     def read_through(
-        self, customer_id: str, state: bytes | None, record: bytes | None
+        self, customer_id: str, state: bytes | None, record: bytes | None, *, remember: bool
     ) -> tuple[bytes | None, bytes | None]:
-        """Fill what the cache lacks from PostgreSQL, and remember also what does not exist.
+        """Fill what the cache lacks from PostgreSQL, and with ``remember`` keep it there, also what does not exist.
 
         The keys are set only where absent, so that a writer's newer value is never replaced.
         """
         if state is None:
             state = self.profile(customer_id) or b""
-            self._client.set(profile_key(customer_id), state, nx=True, ex=None if state else ABSENT_SECONDS)
+            if remember:
+                self._client.set(profile_key(customer_id), state, nx=True, ex=None if state else ABSENT_SECONDS)
         if record is None:
             found = self.get(customer_id)
             record = orjson.dumps(found or {})
-            self._client.set(customer_cache_key(customer_id), record, nx=True, ex=None if found else ABSENT_SECONDS)
+            if remember:
+                self._client.set(customer_cache_key(customer_id), record, nx=True, ex=None if found else ABSENT_SECONDS)
         return state, record
 
     def profile(self, customer_id: str) -> bytes | None:
@@ -199,5 +201,5 @@ class ProfileLog:
 
 
 def _after(position: str, other: str) -> bool:
-    first, second = (tuple(map(int, cast("str", value).split("-"))) for value in (position, other))
+    first, second = (tuple(map(int, value.split("-"))) for value in (position, other))
     return first > second

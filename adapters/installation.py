@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from adapters import embedded
 from adapters.settings import Settings
 from adapters.streams import connect
-from adapters.tables import make_engine
+from adapters.tables import make_engine, make_reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Installation:
     database_url: str
     redis_url: str
     engine: Engine
+    reader: Engine
     client: redis.Redis
 
 
@@ -37,6 +38,8 @@ def open_installation(settings: Settings) -> Iterator[Installation]:
             redis_url = redis_url or membership.urls.redis_url
         engine = make_engine(database_url)
         stack.callback(engine.dispose)
+        reader = make_reader(database_url)
+        stack.callback(reader.dispose)
         client = connect(redis_url)
         stack.callback(client.close)
-        yield Installation(settings, database_url, redis_url, engine, client)
+        yield Installation(settings, database_url, redis_url, engine, reader, client)

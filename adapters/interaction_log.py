@@ -99,12 +99,11 @@ def find_decision(engine: Engine, loop: str, decision_id: str) -> StoredDecision
 
 def known_hash(engine: Engine, loop: str, decision_id: str) -> str | None:
     """The request hash under which a decision was committed, or None."""
+    query = select(decision_keys.c.request_hash).where(
+        decision_keys.c.loop == loop, decision_keys.c.decision_id == decision_id
+    )
     with engine.connect() as connection:
-        return connection.execute(
-            select(decision_keys.c.request_hash).where(
-                decision_keys.c.loop == loop, decision_keys.c.decision_id == decision_id
-            )
-        ).scalar_one_or_none()
+        return connection.execute(query).scalar_one_or_none()
 
 
 @dataclass(frozen=True, slots=True)

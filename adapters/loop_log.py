@@ -87,7 +87,8 @@ class LoopLog:
                     )
                 )
                 return JoinState(), 0
-            state = JoinState(row.position, row.stream_time, row.sequence, self._open(), self._orphans())
+            spools = {name: events.from_text(at) for name, at in row.spools.items()}
+            state = JoinState(row.position, row.stream_time, row.sequence, self._open(), self._orphans(), spools)
             return state, row.attempts
 
     def _open(self) -> dict[str, Open]:
@@ -114,16 +115,16 @@ class LoopLog:
             .where(open_decisions.c.loop == self.loop)
         )
         found: dict[str, Open] = {}
-        for row in self._connection.execute(query):
-            decision = events.decision_from(events.decode(row.position, row.record).payload)
-            found[row.decision_id] = Open(
+        for found_row in self._connection.execute(query):
+            decision = events.decision_from(events.decode(found_row.position, found_row.record).payload)
+            found[found_row.decision_id] = Open(
                 decision,
-                row.record,
-                row.active,
-                row.decided_at,
-                row.closes_at,
-                row.position,
-                waiting.get(row.decision_id, []),
+                found_row.record,
+                found_row.active,
+                found_row.decided_at,
+                found_row.closes_at,
+                found_row.position,
+                waiting.get(found_row.decision_id, []),
             )
         return found
 
@@ -173,7 +174,12 @@ class LoopLog:
             connection.execute(
                 update(stream_positions)
                 .where(stream_positions.c.stream == self._stream)
-                .values(position=batch.position, stream_time=batch.stream_time, sequence=batch.sequence)
+                .values(
+                    position=batch.position,
+                    stream_time=batch.stream_time,
+                    sequence=batch.sequence,
+                    spools={name: events.to_text(at) for name, at in batch.spools.items()},
+                )
             )
 
     def set_attempts(self, attempts: int) -> None:
@@ -186,9 +192,10 @@ class LoopLog:
     def suspect(self) -> int | None:
         """The interaction that was being learned when the last try ended, if it was marked."""
         with self._connection.begin():
-            return self._connection.execute(
+            sequence: int | None = self._connection.execute(
                 select(stream_positions.c.suspect).where(stream_positions.c.stream == self._stream)
             ).scalar_one()
+        return sequence
 
     def set_suspect(self, sequence: int | None) -> None:
         """Mark the interaction that is learned next, so that it is known if it kills the process."""

@@ -13,19 +13,29 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="OFFERLOOP_", extra="ignore")
 
-    database_url: str | None = Field(None, description="PostgreSQL; absent = a private server under the data folder.")
-    redis_url: str | None = Field(None, description="Valkey or Redis; absent = a private server under the data folder.")
-    data_dir: Path = Field(Path("var"), description="Folder of the private servers, logs and reports.")
-    admin_key: SecretStr | None = Field(None, description="An API key with every right.")
-    host: str = Field("127.0.0.1", description="Address the decision service binds.")
-    port: int = Field(8080, ge=0, le=65535, description="Its port; 0 = any free one.")
-    workers: int = Field(1, ge=1, le=64, description="Worker processes of the decision service.")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
-    batch_size: int = Field(1000, ge=1, le=20000, description="Stream messages per learner transaction.")
-    checkpoint_seconds: float = Field(30.0, gt=0, description="Longest time between two model checkpoints.")
-    snapshot_poll_seconds: float = Field(0.25, gt=0, le=1, description="How often services look for new snapshots.")
-    profile_cache_seconds: float = Field(1.0, ge=0, le=1, description="Age at which a cached profile is read again.")
-    decided_ttl_seconds: int = Field(172800, ge=3600, description="How long Redis answers repeats of a decision id.")
+    database_url: str | None = Field(
+        default=None, description="PostgreSQL; absent = a private server under the data folder."
+    )
+    redis_url: str | None = Field(
+        default=None, description="Valkey or Redis; absent = a private server under the data folder."
+    )
+    data_dir: Path = Field(default=Path("var"), description="Folder of the private servers, logs and reports.")
+    admin_key: SecretStr | None = Field(default=None, description="An API key with every right.")
+    host: str = Field(default="127.0.0.1", description="Address the decision service binds.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 = any free one.")
+    workers: int = Field(default=1, ge=1, le=64, description="Worker processes of the decision service.")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    batch_size: int = Field(default=1000, ge=1, le=20000, description="Stream messages per learner transaction.")
+    checkpoint_seconds: float = Field(default=30.0, gt=0, description="Longest time between two model checkpoints.")
+    snapshot_poll_seconds: float = Field(
+        default=0.25, gt=0, le=1, description="How often services look for new snapshots."
+    )
+    profile_cache_seconds: float = Field(
+        default=1.0, ge=0, le=1, description="Age at which a cached profile is read again."
+    )
+    decided_ttl_seconds: int = Field(
+        default=172800, ge=3600, description="How long Redis answers repeats of a decision id."
+    )
 
 
 def load_settings() -> Settings:

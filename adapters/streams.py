@@ -1,35 +1,22 @@
-"""Event streams on the Redis protocol: an async group-committing writer for services, a sync reader for learners."""
+"""Event streams on the Redis protocol: names of keys, connections, and the reader of learners."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from hashlib import sha1
+from collections.abc import Mapping
 from typing import Any, cast
 
 import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 ACTIVITY_STREAM = "events:activity"
 VERSIONS_KEY = "versions"
 FIELD = b"e"
-
-# One atomic step: answer a known id with what was logged, else log it and remember where.
-_LOG_ONCE = """
-local known = redis.call('HMGET', KEYS[2], 'hash', 'position')
-if known[1] then return {1, known[1], known[2]} end
-local position = redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
-redis.call('HSET', KEYS[2], 'hash', ARGV[2], 'position', position)
-redis.call('EXPIRE', KEYS[2], ARGV[3])
-return {0, ARGV[2], position}
-"""
+# What a client sees while the server is down, starting or frozen.
+AWAY = (RedisConnectionError, RedisTimeoutError, redis.exceptions.BusyLoadingError)
 
 
 def loop_stream(loop: str) -> str:
@@ -52,119 +39,25 @@ def profile_key(customer_id: str) -> str:
     return "profile:" + customer_id
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """What the stream answered: ``known`` when the id had been decided before, with that decision's hash."""
-
-    known: bool
-    request_hash: str
-    position: str
-
-
 def connect(url: str) -> redis.Redis:
-    """A sync client that survives a restart of the server."""
+    """A sync client that rides out a restart of the server (about 3 s)."""
     return redis.Redis.from_url(
         url,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), 8),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError, redis.exceptions.BusyLoadingError],
+        retry_on_error=list(AWAY),
         socket_connect_timeout=2.0,
     )
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
-    """The async twin of connect, for the hot path."""
+    """The async twin for the hot path; it gives up soon, because the spool takes over."""
     return redis.asyncio.Redis.from_url(
         url,
-        retry=redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.5, base=0.02), 8),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError, redis.exceptions.BusyLoadingError],
-        socket_connect_timeout=2.0,
+        retry=redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.1, base=0.02), 2),
+        retry_on_error=list(AWAY),
+        socket_connect_timeout=1.0,
+        socket_timeout=2.0,
     )
-
-
-class StreamWriter:
-    """Appends messages; those that wait while a round trip is under way go out together in the next one.
-
-    The server syncs its log once per round trip (``appendfsync always``), so a reply means that the message is on disk.
-    """
-
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client = client
-        self._log_once = sha1(_LOG_ONCE.encode()).hexdigest()
-        self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Start the sender; call from the running event loop."""
-        self._task = asyncio.create_task(self._send_forever(), name="stream-writer")
-
-    async def stop(self) -> None:
-        """Send what waits, then stop."""
-        while self._waiting:
-            await asyncio.sleep(0.005)
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    async def append(self, stream: str, message: bytes) -> str:
-        """Append one message; returns its position once it is durable."""
-        position: bytes = await self._enqueue(("add", stream, message))
-        return position.decode()
-
-    async def log_decision(
-        self, loop: str, decision_id: str, message: bytes, request_hash: str, ttl_seconds: int
-    ) -> Logged:
-        """Append a decision unless its id is known; then say what was logged under it."""
-        keys = (loop_stream(loop), decided_key(loop, decision_id))
-        known, stored_hash, position = await self._enqueue(("once", keys, (message, request_hash, ttl_seconds)))
-        return Logged(bool(known), stored_hash.decode(), position.decode())
-
-    async def _enqueue(self, call: tuple[Any, ...]) -> Any:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((call, future))
-        self._wake.set()
-        return await future
-
-    async def _send_forever(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            batch, self._waiting = self._waiting, []
-            if batch:
-                await self._send(batch)
-
-    async def _send(self, batch: Sequence[tuple[tuple[Any, ...], asyncio.Future[Any]]]) -> None:
-        calls = [call for call, _ in batch]
-        try:
-            replies = await self._execute(calls)
-            # A restarted server has forgotten the script; what it refused was not done.
-            refused = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if refused:
-                await self._client.script_load(_LOG_ONCE)
-                again = await self._execute([calls[index] for index in refused])
-                for index, reply in zip(refused, again, strict=True):
-                    replies[index] = reply
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            replies = [error] * len(batch)
-        for (_, future), reply in zip(batch, replies, strict=True):
-            if future.done():
-                continue
-            if isinstance(reply, Exception):
-                future.set_exception(reply)
-            else:
-                future.set_result(reply)
-
-    async def _execute(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for call in calls:
-            if call[0] == "add":
-                pipeline.xadd(call[1], {FIELD: call[2]})
-            else:
-                pipeline.evalsha(self._log_once, len(call[1]), *call[1], *call[2])
-        return await pipeline.execute(raise_on_error=False)
 
 
 class StreamReader:

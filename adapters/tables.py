@@ -98,6 +98,7 @@ stream_positions = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("suspect", BigInteger),
+    Column("spools", JSONB, nullable=False, server_default="{}"),
 )
 
 decision_keys = Table(
@@ -263,6 +264,19 @@ def make_engine(url: str) -> Engine:
 
     Connections are checked before use, so that a restarted server costs no request.
     """
+    return create_engine(_with_driver(url), pool_pre_ping=True, pool_size=5, max_overflow=10)
+
+
+def make_reader(url: str) -> Engine:
+    """A pool for single reads on the hot path: one round trip each, no transaction around it.
+
+    Connections are not checked before use; after a restart of the server the first read of each fails and
+    the pool is made anew.
+    """
+    return create_engine(_with_driver(url), isolation_level="AUTOCOMMIT", pool_size=8, pool_reset_on_return=None)
+
+
+def _with_driver(url: str) -> str:
     if url.startswith(("postgres://", "postgresql://")):
-        url = "postgresql+psycopg://" + url.partition("://")[2]
-    return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
+        return "postgresql+psycopg://" + url.partition("://")[2]
+    return url

@@ -28,16 +28,30 @@ ACTIVATION = "activation"
 TICK = "tick"
 CONTROL = "control"
 ACTIVITY = "activity"
-TYPES = frozenset({DECISION, OUTCOME, ACTIVATION, TICK, CONTROL, ACTIVITY})
+SPOOL = "spool"
+TYPES = frozenset({DECISION, OUTCOME, ACTIVATION, TICK, CONTROL, ACTIVITY, SPOOL})
 
 
 class BadEvent(ValueError):
     """A stream message that is no event of a known type and version."""
 
 
-def encode(event_type: str, time: datetime, payload: Mapping[str, Any]) -> bytes:
+def encode(event_type: str, time: datetime, payload: Mapping[str, Any], *, spooled_at: datetime | None = None) -> bytes:
     """The bytes of a message; its id is given by the stream."""
-    return orjson.dumps({"v": SCHEMA_VERSION, "type": event_type, "time": to_text(time), "payload": payload})
+    envelope: dict[str, Any] = {"v": SCHEMA_VERSION, "type": event_type, "time": to_text(time), "payload": payload}
+    if spooled_at is not None:
+        envelope["spooled_at"] = to_text(spooled_at)
+    return orjson.dumps(envelope)
+
+
+def with_spooled_at(message: bytes, at: datetime) -> bytes:
+    """A message that waited on a service's disk, with the time at which it was acknowledged."""
+    return orjson.dumps({**orjson.loads(message), "spooled_at": to_text(at)})
+
+
+def event_time(message: bytes) -> datetime:
+    """The sender's time of a message that this version encoded."""
+    return from_text(orjson.loads(message)["time"])
 
 
 def decode(event_id: str, data: bytes) -> Event:
@@ -50,11 +64,12 @@ def decode(event_id: str, data: bytes) -> Event:
         raw = orjson.loads(data)
         event_type, version = raw["type"], raw["v"]
         time, payload = from_text(raw["time"]), raw["payload"]
+        spooled_at = from_text(raw["spooled_at"]) if "spooled_at" in raw else None
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BadEvent(f"event {event_id}: {error!r}") from error
     if event_type not in TYPES or version != SCHEMA_VERSION:
         raise BadEvent(f"event {event_id}: unknown type {event_type!r} or version {version!r}")
-    return Event(event_id, event_type, version, time, payload)
+    return Event(event_id, event_type, version, time, payload, spooled_at)
 
 
 def to_text(time: datetime) -> str:

@@ -55,6 +55,7 @@ class Batch:
     outcomes: list[StoredOutcome] = field(default_factory=list)
     adopted: list[str] = field(default_factory=list)
     set_aside: list[tuple[str, bytes, str]] = field(default_factory=list)
+    spools: dict[str, datetime] = field(default_factory=dict)
     controls: list[Event] = field(default_factory=list)
     repeated: int = 0
     late: int = 0
@@ -69,3 +70,4 @@ class JoinState:
     sequence: int = 0
     open: dict[str, Open] = field(default_factory=dict)
     orphans: dict[str, list[Outcome]] = field(default_factory=dict)
+    spools: dict[str, datetime] = field(default_factory=dict)

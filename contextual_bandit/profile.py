@@ -185,13 +185,18 @@ def decode_profile(data: bytes) -> Profile:
         name: CategoryHistory(last_day, int(days, 16), orders, spend, interest, interest_at)
         for name, (last_day, days, orders, spend, interest, interest_at) in raw["c"].items()
     }
-    return Profile(*raw["t"], *raw["n"], categories)
+    first_at, last_at, last_purchase_at, first_purchase_day = raw["t"]
+    purchases, spend, browses = raw["n"]
+    return Profile(
+        first_at, last_at, last_purchase_at, first_purchase_day, purchases, spend, browses, categories
+    )  # fmt: skip
 
 
 def decode_population(data: bytes) -> Population:
     """A stored population read back."""
     raw: Mapping[str, Any] = orjson.loads(data)
-    return Population(*raw["n"], raw["d"])
+    customers, buyers, as_of_day, firsts = raw["n"]
+    return Population(customers, buyers, as_of_day, firsts, raw["d"])
 
 
 def _add_interest(history: CategoryHistory, at: float) -> None:

@@ -158,13 +158,17 @@ class PolicySnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One message of a stream; ``event_id`` is its position there ("milliseconds-number")."""
+    """One message of a stream; ``event_id`` is its position there ("milliseconds-number").
+
+    ``spooled_at`` is set on messages that were acknowledged while the stream was away: what counts as their time.
+    """
 
     event_id: str
     type: str
     schema_version: int
     time: datetime
     payload: Mapping[str, Any]
+    spooled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.workers == 1:
         server.run(sockets=[socket])
     else:
-        Multiprocess(config, target=server.run, sockets=[socket]).run()
+        Multiprocess(config, sockets=[socket]).run()
     socket.close()
     return 0 if server.started or chosen.workers > 1 else 1
 

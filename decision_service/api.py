@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from adapters.customers import ACTIVITY_STREAM
 from adapters.interaction_log import find_decision, position_key
-from adapters.streams import applied_key, decided_key, loop_stream
+from adapters.spool import SPOOLED
+from adapters.streams import ACTIVITY_STREAM, applied_key, decided_key, loop_stream
 from contextual_bandit import events
 from contextual_bandit.decide import ranking
 from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig
@@ -186,7 +186,7 @@ async def decision(decision_id: Id, request: Request, caller: Reader, loop: Loop
     stored = await asyncio.to_thread(find_decision, service.installation.engine, loop, decision_id)
     if stored is not None:
         return decision_out(stored.decision, stored)
-    position = await service.client.hget(decided_key(loop, decision_id), "position")  # type: ignore[misc]
+    position = await service.client.hget(decided_key(loop, decision_id), "position")
     logged = None
     if isinstance(position, bytes):
         logged = await service.ranker.find_logged(loop, decision_id, position.decode())
@@ -227,12 +227,14 @@ def _activity(service: Service, entry: ActivityIn, index: int, now: Any) -> Acti
 
 async def _applied(service: Service, stream: str, position: str) -> bool:
     """Whether the stream's consumer passed a position within the time that callers may wait."""
+    if position == SPOOLED:
+        return False
     deadline = time.monotonic() + WAIT_SECONDS
     wanted = position_key(position)
     pause = 0.005
     while time.monotonic() < deadline:
         reached = await service.client.get(applied_key(stream))
-        if reached is not None and position_key(reached.decode()) >= wanted:
+        if isinstance(reached, bytes) and position_key(reached.decode()) >= wanted:
             return True
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, 0.1)

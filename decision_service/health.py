@@ -31,7 +31,7 @@ async def readyz(request: Request) -> dict[str, str]:
     service: Service = request.app.state.service
     try:
         async with asyncio.timeout(2.0):
-            await service.client.ping()  # type: ignore[misc]
+            await service.client.ping()
             await asyncio.to_thread(_select_one, service)
     except Exception as error:
         raise Problem(503, "Not ready", f"a store does not answer: {type(error).__name__}") from error

@@ -7,19 +7,23 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, cast
 
 import orjson
+import redis
 import redis.asyncio
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.customers import POPULATION, CustomerStore, customer_cache_key
 from adapters.interaction_log import find_decision, known_hash
-from adapters.streams import FIELD, StreamWriter, decided_key, loop_stream, profile_key
+from adapters.spool import SPOOLED
+from adapters.stream_writer import StreamWriter
+from adapters.streams import FIELD, decided_key, loop_stream, profile_key
 from adapters.telemetry import ServiceMetrics
 from contextual_bandit import events
 from contextual_bandit.context import Affinities, build_context
@@ -51,8 +55,11 @@ NOBODY = Known(None, {})
 class Customers:
     """Profiles and records on the hot path: in process for at most a second, then Redis, then PostgreSQL."""
 
-    def __init__(self, client: redis.asyncio.Redis, store: CustomerStore, cache_seconds: float) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, writer: StreamWriter, store: CustomerStore, cache_seconds: float
+    ) -> None:
         self._client = client
+        self._writer = writer
         self._store = store
         self._cache_seconds = cache_seconds
         self._cache: OrderedDict[str, tuple[float, Known]] = OrderedDict()
@@ -66,29 +73,39 @@ class Customers:
         cached = self._cache.get(customer_id)
         if cached is not None and cached[0] > now:
             return cached[1]
-        keys = [profile_key(customer_id), customer_cache_key(customer_id)]
-        state, record = await self._client.mget(keys)
-        if state is None or record is None:
-            state, record = await asyncio.to_thread(self._read_through, customer_id, state, record)
+        state, record = await self._read(customer_id)
         known = Known(decode_profile(state) if state else None, orjson.loads(record) if record else {})
         self._cache[customer_id] = (now + self._cache_seconds, known)
         if len(self._cache) > MOST_CACHED:
             self._cache.popitem(last=False)
         return known
 
+    async def _read(self, customer_id: str) -> tuple[bytes | None, bytes | None]:
+        state = record = None
+        if not self._writer.is_away:
+            keys = [profile_key(customer_id), customer_cache_key(customer_id)]
+            with suppress(redis.RedisError):
+                state, record = cast("list[bytes | None]", await self._client.mget(keys))
+        if state is None or record is None:
+            return await asyncio.to_thread(self._read_through, customer_id, state, record)
+        return state, record
+
     async def population(self) -> Population:
         """What is usual among all customers."""
         now = time.monotonic()
         if self._population[0] <= now:
-            state = await self._client.get(profile_key(POPULATION))
+            state = None
+            if not self._writer.is_away:
+                with suppress(redis.RedisError):
+                    state = cast("bytes | None", await self._client.get(profile_key(POPULATION)))
             fresh = decode_population(state) if state else self._population[1]
             self._population = (now + max(self._cache_seconds, 0.1), fresh)
         return self._population[1]
 
     def _read_through(self, customer_id: str, state: Any, record: Any) -> tuple[bytes | None, bytes | None]:
         try:
-            return self._store.read_through(customer_id, state, record)
-        except SQLAlchemyError:
+            return self._store.read_through(customer_id, state, record, remember=not self._writer.is_away)
+        except (SQLAlchemyError, redis.RedisError):
             # A decision without history is better than none; what was used is in the log.
             return state, record
 
@@ -174,15 +191,18 @@ class Ranker:
 
     async def find_logged(self, loop: str, decision_id: str, position: str) -> Decision | None:
         """The decision at a stream position, or from PostgreSQL when the stream was trimmed."""
-        entries = await self._client.xrange(loop_stream(loop), position, position)
+        self._metrics.repeats.labels(loop).inc()
+        waiting = self._writer.spooled_decision(loop, decision_id)
+        if waiting is not None:
+            return events.decision_from(events.decode(SPOOLED, waiting.message).payload)
+        entries = cast("list[Any]", await self._client.xrange(loop_stream(loop), position, position))
         if entries:
-            self._metrics.repeats.labels(loop).inc()
             return events.decision_from(events.decode(position, entries[0][1][FIELD]).payload)
         stored = await asyncio.to_thread(find_decision, self._engine, loop, decision_id)
         return stored.decision if stored else None
 
     async def _stored(self, loop: LoopConfig, decision_id: str, request_hash: str) -> Decision | None:
-        known, position = await self._client.hmget(decided_key(loop.loop, decision_id), ["hash", "position"])  # type: ignore[misc]
+        known, position = await self._remembered(loop.loop, decision_id)
         if known is None:
             # Older than Redis remembers, perhaps: the log knows every id.
             try:
@@ -191,10 +211,24 @@ class Ranker:
                 return None
             if found is None:
                 return None
-            known, position = found.encode(), b"0-0"
-        if cast("bytes", known).decode() != request_hash:
+            known, position = found, "0-0"
+        if known != request_hash:
             raise repeated_id(decision_id)
-        return await self.find_logged(loop.loop, decision_id, cast("bytes", position).decode())
+        return await self.find_logged(loop.loop, decision_id, position)
+
+    async def _remembered(self, loop: str, decision_id: str) -> tuple[str | None, str]:
+        """The hash and position of an id that was decided lately."""
+        waiting = self._writer.spooled_decision(loop, decision_id)
+        if waiting is not None:
+            return waiting.request_hash, SPOOLED
+        if self._writer.is_away:
+            return None, ""
+        try:
+            found = await self._client.hmget(decided_key(loop, decision_id), ["hash", "position"])
+        except redis.RedisError:
+            return None, ""
+        known, position = cast("list[bytes | None]", found)
+        return (known.decode(), position.decode()) if known and position else (None, "")
 
     async def _candidates(
         self, request: RankIn, now: datetime, field: str

@@ -97,7 +97,7 @@ class RewardIn(In):
 
 
 class AcceptedOut(BaseModel):
-    """Stored durably; ``position`` is its place in the stream."""
+    """Stored durably; ``position`` is its place in the stream, or "spooled" while the stream is away."""
 
     position: str = Field(examples=["1764000000000-0"])
 

@@ -86,7 +86,7 @@ class Serving:
         async with self._refreshing:
             if full:
                 self._seen.clear()
-            raw = cast("dict[bytes, bytes]", await self._client.hgetall(VERSIONS_KEY))  # type: ignore[misc]
+            raw = cast("dict[bytes, bytes]", await self._client.hgetall(VERSIONS_KEY))
             versions = {name.decode(): value.decode() for name, value in raw.items()}
             if self._changed(versions, "loops"):
                 loops = await asyncio.to_thread(self._sources.loops.all)

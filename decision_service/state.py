@@ -14,7 +14,9 @@ from adapters.installation import Installation, open_installation
 from adapters.keys import KeyStore
 from adapters.settings import Settings
 from adapters.snapshots import SnapshotStore
-from adapters.streams import StreamWriter, connect_async
+from adapters.spool import Spool
+from adapters.stream_writer import StreamWriter
+from adapters.streams import connect_async
 from adapters.telemetry import ServiceMetrics
 from decision_service.access import Access
 from decision_service.ranking import Customers, Ranker
@@ -47,11 +49,11 @@ async def open_service(settings: Settings, metrics: ServiceMetrics) -> AsyncIter
         )
         access = Access(settings.admin_key.get_secret_value() if settings.admin_key else None)
         serving = Serving(sources, client, access, metrics, settings.snapshot_poll_seconds)
-        writer = StreamWriter(client)
+        writer = StreamWriter(client, Spool(settings.data_dir / "spool"))
         customers = CustomerStore(engine, sync)
+        known = Customers(client, writer, CustomerStore(installation.reader, sync), settings.profile_cache_seconds)
         ranker = Ranker(
-            serving, writer, client, engine, Customers(client, customers, settings.profile_cache_seconds), metrics,
-            settings.decided_ttl_seconds,
+            serving, writer, client, installation.reader, known, metrics, settings.decided_ttl_seconds
         )  # fmt: skip
         await writer.start()
         await serving.start()

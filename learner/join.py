@@ -13,17 +13,20 @@ from contextual_bandit.reward import aggregate
 from contextual_bandit.types import Event
 
 MOST_ORPHANS = 100_000
+OUTAGE_SECONDS = 3.0
 
 
 class Joiner:
     """Applies events in stream order. Time is what the stream says; no clock is read.
 
-    A decision closes when stream time has passed its window and the loop's grace, hits and misses alike.
+    A decision closes when stream time has passed its window and the loop's grace, hits and misses alike, and no spool is
+    announced whose messages are older.
     """
 
     def __init__(self, config: LoopConfig, state: JoinState) -> None:
         self.config = config
         self.state = state
+        self._held: tuple[datetime, datetime] | None = None
         self._due = [(entry.closes_at, entry.position, key) for key, entry in state.open.items()]
         heapq.heapify(self._due)
 
@@ -53,13 +56,17 @@ class Joiner:
                 batch.set_aside.append((position, data, repr(error)))
         self._close_due(batch)
         batch.position, batch.stream_time, batch.sequence = state.position, state.stream_time, state.sequence
+        batch.spools = dict(state.spools)
         return batch
 
     def _time(self, event: Event) -> datetime:
-        return event.time if self.config.clock == "simulated" else events.position_time(event.event_id)
+        if self.config.clock == "simulated":
+            return event.time
+        return event.spooled_at or events.position_time(event.event_id)
 
     def _apply(self, event: Event, data: bytes, batch: Batch, decided: set[str], stored: set[str]) -> None:
         time = self._time(event)
+        self._note_outage(time)
         if event.type == events.DECISION:
             self._open(event, data, time, batch, decided)
         elif event.type == events.OUTCOME:
@@ -69,10 +76,27 @@ class Joiner:
             if entry is not None and not entry.active and time <= entry.closes_at:
                 entry.active = True
                 batch.activated.append(entry.decision.decision_id)
+        elif event.type == events.SPOOL:
+            if event.payload["open"]:
+                self.state.spools[event.payload["spool_id"]] = time
+            else:
+                self.state.spools.pop(event.payload["spool_id"], None)
         elif event.type == events.CONTROL:
             batch.controls.append(event)
         if self.state.stream_time is None or time > self.state.stream_time:
             self.state.stream_time = time
+
+    def _note_outage(self, time: datetime) -> None:
+        """Hold closing for a moment after a gap in wall time.
+
+        While a decision is open a tick comes every second, so a longer silence means that the stream was away; services
+        then have a moment to announce what they kept on disk.
+        """
+        before = self.state.stream_time
+        if self.config.clock == "simulated" or before is None or not self.state.open:
+            return
+        if (time - before).total_seconds() > OUTAGE_SECONDS:
+            self._held = (before, time + timedelta(seconds=OUTAGE_SECONDS))
 
     def _open(self, event: Event, data: bytes, time: datetime, batch: Batch, decided: set[str]) -> None:
         decision = events.decision_from(event.payload)
@@ -117,7 +141,13 @@ class Joiner:
     def _close_due(self, batch: Batch) -> None:
         if self.state.stream_time is None:
             return
-        limit = self.state.stream_time - timedelta(seconds=self.config.grace_seconds)
+        reached = self.state.stream_time
+        if self._held is not None:
+            if reached < self._held[1]:
+                reached = self._held[0]
+            else:
+                self._held = None
+        limit = min([reached, *self.state.spools.values()]) - timedelta(seconds=self.config.grace_seconds)
         while self._due and self._due[0][0] < limit:
             closes_at, position, decision_id = heapq.heappop(self._due)
             entry = self.state.open.get(decision_id)

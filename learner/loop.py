@@ -21,7 +21,7 @@ from contextual_bandit.joined import Batch
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.types import LoggedInteraction
 from learner.join import Joiner
-from learner.train import Trainer, open_generation, open_trainer
+from learner.train import open_generation, open_trainer
 
 log = logging.getLogger(__name__)
 TRIM_EVERY_SECONDS = 5.0

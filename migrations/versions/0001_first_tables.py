@@ -220,6 +220,7 @@ def upgrade() -> None:
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("suspect", sa.BigInteger(), nullable=True),
+        sa.Column("spools", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.PrimaryKeyConstraint("stream", name=op.f("pk_stream_positions")),
     )
 

@@ -1,0 +1,209 @@
+"""The services' side of the stream: group commit, decisions logged once per id, and the spool when it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha1
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import NoScriptError
+
+from adapters.spool import SPOOLED, Call, Spool, Spooled
+from adapters.streams import AWAY, FIELD, decided_key, loop_stream
+from contextual_bandit import events
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 0.5
+DRAIN_BATCH = 500
+
+# One atomic step: answer a known id with what was logged, else log it and remember where.
+_LOG_ONCE = """
+local known = redis.call('HMGET', KEYS[2], 'hash', 'position')
+if known[1] then return {1, known[1], known[2]} end
+local position = redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
+redis.call('HSET', KEYS[2], 'hash', ARGV[2], 'position', position)
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+return {0, ARGV[2], position}
+"""
+# Redis names scripts by SHA-1; nothing secret rests on it.
+_SCRIPT = sha1(_LOG_ONCE.encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What the stream answered: ``known`` when the id had been decided before, with that decision's hash.
+
+    ``position`` is SPOOLED while the decision waits on disk.
+    """
+
+    known: bool
+    request_hash: str
+    position: str
+
+
+class StreamWriter:
+    """Appends messages; those that wait while a round trip is under way go out together in the next one.
+
+    The server syncs its log once per round trip (``appendfsync always``), so an answer means that the message is on
+    disk. While the server is away messages are synced to the spool instead, and sent when it is back, announced so that
+    no decision closes before what waited has arrived.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, spool: Spool) -> None:
+        self._client = client
+        self._spool = spool
+        self._waiting: list[tuple[Call, asyncio.Future[Any]]] = []
+        self._wake = asyncio.Event()
+        self._sending = asyncio.Lock()
+        self._away_until = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_away(self) -> bool:
+        """The server did not answer a moment ago; reads need not try."""
+        return time.monotonic() < self._away_until
+
+    async def start(self) -> None:
+        """Take over what dead processes left, and start sending."""
+        await asyncio.to_thread(self._spool.adopt, datetime.now(UTC))
+        self._task = asyncio.create_task(self._send_forever(), name="stream-writer")
+
+    async def stop(self) -> None:
+        """Send what waits, then stop; what cannot be sent stays in the spool."""
+        while self._waiting:
+            await asyncio.sleep(0.005)
+        async with self._sending:
+            if self._task is not None:
+                self._task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await self._task
+
+    async def append(self, stream: str, message: bytes) -> str:
+        """Append one message; returns its position once it is durable."""
+        position: bytes = await self._enqueue(Call(stream, message))
+        return position.decode()
+
+    async def log_decision(
+        self, loop: str, decision_id: str, message: bytes, request_hash: str, ttl_seconds: int
+    ) -> Logged:
+        """Append a decision unless its id is known; then say what was logged under it."""
+        call = Call(loop_stream(loop), message, decided_key(loop, decision_id), request_hash, ttl_seconds)
+        known, stored_hash, position = await self._enqueue(call)
+        return Logged(bool(known), stored_hash.decode(), position.decode())
+
+    def spooled_decision(self, loop: str, decision_id: str) -> Call | None:
+        """A decision that waits on disk."""
+        return self._spool.decided(decided_key(loop, decision_id))
+
+    async def _enqueue(self, call: Call) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, future))
+        self._wake.set()
+        return await future
+
+    async def _send_forever(self) -> None:
+        while True:
+            # What waits on disk is tried again even when nothing new comes.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), None if self._spool.is_empty else RETRY_SECONDS)
+            self._wake.clear()
+            async with self._sending:
+                batch, self._waiting = self._waiting, []
+                await self._send(batch)
+
+    async def _send(self, batch: Sequence[tuple[Call, asyncio.Future[Any]]]) -> None:
+        calls = [call for call, _ in batch]
+        try:
+            replies = await self._try(calls)
+            if replies is None:
+                await asyncio.to_thread(self._spool.append, calls, datetime.now(UTC))
+                replies = [_spooled_reply(call) for call in calls]
+        except Exception as error:
+            log.exception("messages refused")
+            replies = [error] * len(calls)
+        for (_, future), reply in zip(batch, replies, strict=True):
+            if future.done():
+                continue
+            if isinstance(reply, Exception):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
+
+    async def _try(self, calls: Sequence[Call]) -> list[Any] | None:
+        """Send what waits on disk and then ``calls``; None while the server is away."""
+        if self.is_away:
+            return None
+        try:
+            if not self._spool.is_empty:
+                await self._drain()
+            replies = await self._execute(calls) if calls else []
+        except AWAY as error:
+            log.warning("the stream is away; messages go to the spool", extra={"error": repr(error)})
+            self._away_until = time.monotonic() + RETRY_SECONDS
+            return None
+        return replies
+
+    async def _drain(self) -> None:
+        """Announce what waited, send it, and say that it has come; done again from the start if it fails between."""
+        waiting = await asyncio.to_thread(self._spool.waiting)
+        oldest: dict[str, Spooled] = {}
+        for spooled in waiting:
+            oldest.setdefault(spooled.call.stream, spooled)
+        for stream, spooled in oldest.items():
+            since = events.event_time(spooled.call.message)
+            await self._client.xadd(stream, {FIELD: self._announcement(since, spooled.at, opened=True)})
+        for start in range(0, len(waiting), DRAIN_BATCH):
+            await self._execute([_late(spooled) for spooled in waiting[start : start + DRAIN_BATCH]])
+        for stream, spooled in oldest.items():
+            since = events.event_time(spooled.call.message)
+            await self._client.xadd(stream, {FIELD: self._announcement(since, spooled.at, opened=False)})
+        self._spool.clear()
+        log.info("the spool is drained", extra={"messages": len(waiting)})
+
+    def _announcement(self, time: datetime, spooled_at: datetime, *, opened: bool) -> bytes:
+        payload = {"spool_id": self._spool.spool_id, "open": opened}
+        return events.encode(events.SPOOL, time, payload, spooled_at=spooled_at)
+
+    async def _execute(self, calls: Sequence[Call]) -> list[Any]:
+        """Replies in order; a refusal by the server stands in its place, an absent server raises."""
+        replies = await self._pipeline(calls)
+        # A restarted server has forgotten the script; what it refused was not done.
+        refused = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if refused:
+            await self._client.script_load(_LOG_ONCE)
+            again = await self._pipeline([calls[index] for index in refused])
+            for index, reply in zip(refused, again, strict=True):
+                replies[index] = reply
+        for reply in replies:
+            if isinstance(reply, AWAY):
+                raise reply
+        return replies
+
+    async def _pipeline(self, calls: Sequence[Call]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for call in calls:
+            if call.decided_key is None:
+                pipeline.xadd(call.stream, {FIELD: call.message})
+            else:
+                arguments = (call.message, call.request_hash, call.ttl_seconds)
+                pipeline.evalsha(_SCRIPT, 2, call.stream, call.decided_key, *arguments)
+        return await pipeline.execute(raise_on_error=False)
+
+
+def _late(spooled: Spooled) -> Call:
+    """The call with the time of its acknowledgement in its message, for the join to count by."""
+    call = spooled.call
+    message = events.with_spooled_at(call.message, spooled.at)
+    return Call(call.stream, message, call.decided_key, call.request_hash, call.ttl_seconds)
+
+
+def _spooled_reply(call: Call) -> Any:
+    position = SPOOLED.encode()
+    return position if call.decided_key is None else [0, call.request_hash.encode(), position]

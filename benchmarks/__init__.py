@@ -1,0 +1,1 @@
+"""Speed of the service as ratios, each taken in one run against a bare reference."""

@@ -1,0 +1,55 @@
+"""``python -m benchmarks``: speed as ratios; writes var/bench/results.json and prints a table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import rank
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5, help="A B pairs per ratio")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each run")
+    parser.add_argument("--out", type=Path, default=Path("var/bench"))
+    chosen = parser.parse_args(arguments)
+    if chosen.pairs < 1 or chosen.seconds < 1.0:
+        parser.error(f"--pairs and --seconds must be at least 1, got {chosen.pairs} and {chosen.seconds:g}")
+    out: Path = chosen.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    try:
+        with tempfile.TemporaryDirectory(prefix="installation-", dir=out) as folder:
+            results = rank.measure(Path(folder), chosen.pairs, chosen.seconds, console.print)
+    except rank.CannotMeasure as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    results |= {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+    path = out / "results.json"
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    table = Table("figure", "value")
+    for name, value in results.items():
+        table.add_row(name, str(value))
+    console.print(table)
+    console.print(f"written: {path}", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""``python -m loadtest``: an installation of its own under load, judged by its errors and the p99 of rank.
+
+Everything runs on loopback, in a temporary data folder under the output folder, and is stopped at the end. Exit
+status 1 = a request failed or the objective was missed; 2 = the load test itself could not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+OFFERS = 40
+CATEGORIES = ("soup", "ice_cream", "rainwear", "garden", "coffee", "pet_food", "toys", "books")
+READY_SECONDS = 90.0
+STOP_SECONDS = 60.0
+OWN_STORES = ("OFFERLOOP_DATABASE_URL", "OFFERLOOP_REDIS_URL", "OFFERLOOP_ADMIN_KEY")
+
+
+class CannotRun(RuntimeError):
+    """The installation or Locust did not start."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Start, seed, load, judge, stop."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=int, default=120)
+    parser.add_argument("--users", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of the decision service")
+    parser.add_argument("--p99-ms", type=float, default=250.0, help="objective: 99th percentile of rank")
+    parser.add_argument("--out", type=Path, default=Path("var/loadtest"))
+    chosen = parser.parse_args(arguments)
+    out: Path = chosen.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with running_installation(out, chosen.workers) as url:
+            seed(url)
+            status = run_locust(url, out, chosen.users, chosen.seconds)
+    except (CannotRun, httpx.HTTPError) as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return 2
+    return judge(out, status, chosen.p99_ms)
+
+
+@contextmanager
+def running_installation(out: Path, workers: int) -> Iterator[str]:
+    """``offerloop up`` on private stores, as its address; stopped and its data removed at the end.
+
+    Raises:
+        CannotRun: it ended, or did not become ready in time; its log is in the output folder.
+    """
+    data = tempfile.mkdtemp(prefix="installation-", dir=out)
+    environment = {name: value for name, value in os.environ.items() if name not in OWN_STORES}
+    command = [sys.executable, "-m", "offerloop", "up", "--host", "127.0.0.1", "--port", "0", "--workers", str(workers)]
+    with (out / "service.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment | {"OFFERLOOP_DATA_DIR": data, "OFFERLOOP_LOG_LEVEL": "WARNING"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            assert process.stdout is not None
+            yield _ready_address(process.stdout, out)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            shutil.rmtree(data, ignore_errors=True)
+
+
+def seed(url: str) -> None:
+    """Put 40 active offers in 8 categories, and wait until the service ranks them."""
+    with httpx.Client(base_url=url, timeout=30.0) as client:
+        for number in range(OFFERS):
+            features = {"discount": 0.05 * (number % 6), "price_band": ("low", "middle", "high")[number % 3]}
+            body = {"category": CATEGORIES[number % len(CATEGORIES)], "features": features}
+            client.put(f"/v1/offers/load-{number}", json=body).raise_for_status()
+        deadline = time.monotonic() + 10.0
+        while len(client.post("/v1/rank", json={}).raise_for_status().json()["ranking"]) < OFFERS:
+            if time.monotonic() > deadline:
+                raise CannotRun(f"the {OFFERS} offers are not all ranked after 10 s")
+            time.sleep(0.1)
+
+
+def run_locust(url: str, out: Path, users: int, seconds: int) -> int:
+    """Locust without its web page, for a bounded time; its exit status (1 = a request failed).
+
+    Raises:
+        CannotRun: it did not end in time.
+    """
+    command = [
+        sys.executable, "-m", "locust", "--headless", "--locustfile", str(Path(__file__).with_name("locustfile.py")),
+        "--host", url, "--users", str(users), "--spawn-rate", str(max(users / 5, 1)), "--run-time", f"{seconds}s",
+        "--stop-timeout", "10", "--csv", str(out / "loadtest"), "--html", str(out / "loadtest.html"),
+        "--only-summary", "--exit-code-on-error", "1",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        return process.wait(seconds + 60.0)
+    except subprocess.TimeoutExpired:
+        raise CannotRun(f"Locust did not end within {seconds + 60} s") from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def judge(out: Path, status: int, objective_ms: float) -> int:
+    """Print the verdict from the written CSV; 0 when no request failed and rank met its objective."""
+    with (out / "loadtest_stats.csv").open(newline="") as file:
+        rows = {row["Name"]: row for row in csv.DictReader(file)}
+    total, rank = rows["Aggregated"], rows.get("rank")
+    failures = int(total["Failure Count"])
+    if rank is None or not int(rank["Request Count"]):
+        print("loadtest: no rank call was made", file=sys.stderr)
+        return 1
+    p99 = float(rank["99%"])
+    print(
+        f"{total['Request Count']} requests, {failures} failed, {float(total['Requests/s']):.1f} per second; "
+        f"rank p50 {rank['50%']} ms, p99 {p99:g} ms (objective {objective_ms:g} ms)"
+    )
+    print(f"written: {out / 'loadtest.html'} {out / 'loadtest_stats.csv'}")
+    good = status == 0 and failures == 0 and p99 <= objective_ms
+    print("passed" if good else "FAILED")
+    return 0 if good else 1
+
+
+def _ready_address(output: IO[bytes], out: Path) -> str:
+    deadline = time.monotonic() + READY_SECONDS
+    descriptor = output.fileno()
+    pending = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while selector.select(max(deadline - time.monotonic(), 0.0)):
+            chunk = os.read(descriptor, 4096)
+            if not chunk:
+                break
+            pending += chunk
+            for line in pending.decode(errors="replace").splitlines(keepends=True):
+                if line.startswith("ready ") and line.endswith("\n"):
+                    return line.split()[1]
+    raise CannotRun(f"the installation did not become ready within {READY_SECONDS:g} s; see {out / 'service.log'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
