@@ -126,8 +126,10 @@ class SnapshotStore:
             return len(rows.all())
 
     def prune(self, now: datetime) -> int:
-        """Forget the bytes that nobody needs: unreloaded checkpoints behind a newer one, and published ones older
-        than 48 hours except the last of each day. Bases, reload points and the newest of each loop stay."""
+        """Forget what nobody needs: old checkpoints, and snapshots published over 48 hours ago but each day's last.
+
+        Bases, reload points and the newest of each loop stay.
+        """
         keep_from = now - timedelta(hours=48)
         columns = (
             _table.c.snapshot_id, _table.c.loop, _table.c.generation, _table.c.trained_through, _table.c.reloads,

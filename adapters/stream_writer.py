@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -69,6 +69,17 @@ class StreamWriter:
     def is_away(self) -> bool:
         """The server did not answer a moment ago; reads need not try."""
         return time.monotonic() < self._away_until
+
+    @contextmanager
+    def noting_absence(self) -> Iterator[None]:
+        """Around a read that can be done without: no answer is no error, and for a moment nobody tries again."""
+        try:
+            yield
+        except AWAY:
+            self._note_away()
+
+    def _note_away(self) -> None:
+        self._away_until = time.monotonic() + RETRY_SECONDS
 
     async def start(self) -> None:
         """Take over what dead processes left, and start sending."""
@@ -146,7 +157,7 @@ class StreamWriter:
             replies = await self._execute(calls) if calls else []
         except AWAY as error:
             log.warning("the stream is away; messages go to the spool", extra={"error": repr(error)})
-            self._away_until = time.monotonic() + RETRY_SECONDS
+            self._note_away()
             return None
         return replies
 

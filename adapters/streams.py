@@ -53,10 +53,11 @@ def connect_async(url: str) -> redis.asyncio.Redis:
     """The async twin for the hot path; it gives up soon, because the spool takes over."""
     return redis.asyncio.Redis.from_url(
         url,
-        retry=redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.1, base=0.02), 2),
-        retry_on_error=list(AWAY),
+        retry=redis.asyncio.retry.Retry(
+            ExponentialBackoff(cap=0.1, base=0.02), 2, supported_errors=(RedisConnectionError,)
+        ),
         socket_connect_timeout=1.0,
-        socket_timeout=2.0,
+        socket_timeout=1.0,
     )
 
 

@@ -188,7 +188,7 @@ def running(
     try:
         yield process
     finally:
-        process.terminate() if process.poll() is None else None
+        process.terminate()  # does nothing to one that has ended
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -202,8 +202,10 @@ def with_own_client(port: int, bodies: Path, seconds: float) -> float:
         sys.executable, "-m", "benchmarks.client", "--port", str(port), "--bodies", str(bodies),
         "--seconds", str(seconds), "--connections", str(CONNECTIONS),
     ]  # fmt: skip
-    output = subprocess.run(command, check=True, capture_output=True, timeout=seconds + 60.0).stdout
-    figures = json.loads(output)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=seconds + 60.0)
+    if done.returncode:
+        raise CannotMeasure(f"the client ended with {done.returncode}: {done.stderr}")
+    figures = json.loads(done.stdout)
     if figures["failed"]:
         raise CannotMeasure(f"{figures['failed']} of {figures['requests']} requests to port {port} failed")
     return float(figures["requests_per_second"])

@@ -17,6 +17,7 @@ PRIOR_WEEKS = 4.0
 WEEKS_PER_YEAR = 52.0
 RECENCY_BANDS = (7, 14, 28, 56, 112)
 RECENCY_NAMES = ("week", "fortnight", "month", "two_months", "four_months", "longer")
+MONETARY_BANDS = (5.0, 10.0, 20.0, 50.0, 100.0)
 FREQUENCY_BANDS = (10.0, 25.0, 50.0, 100.0, 200.0)
 SEASONS = ("winter", "spring", "summer", "autumn")
 DAY_PARTS = ("night", "morning", "afternoon", "evening")
@@ -86,9 +87,13 @@ def build_context(
 
 
 def history_features(profile: Profile | None, now: datetime) -> Features:
-    """Segment, recency and frequency as bands."""
+    """Segment, and recency, frequency and monetary value as bands.
+
+    Recency is days since the last purchase, frequency purchases a year (shrunk by four weeks without any), monetary
+    value money per purchase.
+    """
     if profile is None:
-        return {"segment": "new", "recency": "never", "frequency": "f0"}
+        return {"segment": "new", "recency": "never", "frequency": "f0", "monetary": "m0"}
     bought, browsed = profile.purchases > 0, profile.browses > 0
     segment = ("both" if browsed else "transactions_only") if bought else ("browsing_only" if browsed else "new")
     recency = "never"
@@ -99,7 +104,12 @@ def history_features(profile: Profile | None, now: datetime) -> Features:
     if profile.first_at is not None:
         weeks = max(now.timestamp() - profile.first_at, 0.0) / 604800.0
     per_year = WEEKS_PER_YEAR * profile.purchases / (weeks + PRIOR_WEEKS)
-    return {"segment": segment, "recency": recency, "frequency": f"f{bisect_right(FREQUENCY_BANDS, per_year)}"}
+    return {
+        "segment": segment,
+        "recency": recency,
+        "frequency": f"f{bisect_right(FREQUENCY_BANDS, per_year)}",
+        "monetary": f"m{bisect_right(MONETARY_BANDS, profile.spend / max(profile.purchases, 1))}",
+    }
 
 
 def season_features(local: datetime) -> Features:

@@ -131,7 +131,7 @@ class Profile:
 class Population:
     """All customers together: what is usual among them, as sums that decay with a half-life of 52 weeks.
 
-    ``days`` sums each category's purchase days, ``firsts`` the customers' first purchase days, both as of ``as_of_day``.
+    ``days`` sums each category's purchase days, ``firsts`` the customers' first ones, both as of ``as_of_day``.
     """
 
     customers: int = 0

@@ -1,4 +1,4 @@
-"""The gate to Vowpal Wabbit: features into examples, probabilities out, cost = -reward; the only file that imports it."""
+"""The gate to Vowpal Wabbit: features in, probabilities out, cost = -reward; the only file that imports it."""
 
 from __future__ import annotations
 

@@ -69,7 +69,8 @@ def install(app: FastAPI) -> None:
     """Answer every exception of the application as a problem."""
     app.add_exception_handler(Exception, _unexpected)
     for kind in (Problem, RequestValidationError, HTTPException, BadFeature, UnusableExample, BadArguments,
-                 UnknownOutcomeKind, RewardOutOfRange, NothingEligible, redis.RedisError, OperationalError):  # fmt: skip
+                 UnknownOutcomeKind, RewardOutOfRange, NothingEligible, redis.RedisError,
+                 OperationalError):  # fmt: skip
         app.add_exception_handler(kind, _answer)
 
 

@@ -7,7 +7,6 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -84,7 +83,7 @@ class Customers:
         state = record = None
         if not self._writer.is_away:
             keys = [profile_key(customer_id), customer_cache_key(customer_id)]
-            with suppress(redis.RedisError):
+            with self._writer.noting_absence():
                 state, record = cast("list[bytes | None]", await self._client.mget(keys))
         if state is None or record is None:
             return await asyncio.to_thread(self._read_through, customer_id, state, record)
@@ -96,7 +95,7 @@ class Customers:
         if self._population[0] <= now:
             state = None
             if not self._writer.is_away:
-                with suppress(redis.RedisError):
+                with self._writer.noting_absence():
                     state = cast("bytes | None", await self._client.get(profile_key(POPULATION)))
             fresh = decode_population(state) if state else self._population[1]
             self._population = (now + max(self._cache_seconds, 0.1), fresh)
@@ -223,11 +222,10 @@ class Ranker:
             return waiting.request_hash, SPOOLED
         if self._writer.is_away:
             return None, ""
-        try:
+        known = position = None
+        with self._writer.noting_absence():
             found = await self._client.hmget(decided_key(loop, decision_id), ["hash", "position"])
-        except redis.RedisError:
-            return None, ""
-        known, position = cast("list[bytes | None]", found)
+            known, position = cast("list[bytes | None]", found)
         return (known.decode(), position.decode()) if known and position else (None, "")
 
     async def _candidates(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 from dataclasses import dataclass
@@ -41,10 +42,10 @@ LIGHT = Theme("#ffffff", "#333a45", "#dfe3e8", "#0b62a4", ("#333a45", "#0072b2",
 DARK = Theme("#171b21", "#d7dce3", "#333a45", "#6db3f2", ("#d7dce3", "#56b4e9", "#e69f00", "#00c08b", "#e79fc4"))
 
 
-def _altair() -> Any:  # Any: altair's generated signatures are stricter than what it accepts
+def _altair() -> Any:
     try:
-        import altair
-        import vl_convert  # noqa: F401  (altair imports it only when it saves)
+        altair = importlib.import_module("altair")
+        importlib.import_module("vl_convert")  # altair itself imports it only when it saves
     except ImportError as missing:
         raise ChartsUnavailable from missing
     altair.data_transformers.disable_max_rows()

@@ -19,8 +19,8 @@ OUTAGE_SECONDS = 3.0
 class Joiner:
     """Applies events in stream order. Time is what the stream says; no clock is read.
 
-    A decision closes when stream time has passed its window and the loop's grace, hits and misses alike, and no spool is
-    announced whose messages are older.
+    A decision closes when stream time has passed its window and the loop's grace, hits and misses alike, and no
+    announced spool holds older messages.
     """
 
     def __init__(self, config: LoopConfig, state: JoinState) -> None:

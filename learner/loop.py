@@ -119,8 +119,11 @@ class LoopWriter:
             )
 
     def _catch_up(self, attempts: int) -> None:
-        """Learn what was committed after the last checkpoint; an interaction that kills the process twice is set
-        aside: after one such try each is marked before it is learned."""
+        """Learn what was committed after the last checkpoint.
+
+        After a try that did not end, each interaction is marked before it is learned, so that one which kills the
+        process is known by the next try and set aside.
+        """
         pending = read_interactions(
             self._stores.engine, self.config.loop, after=self._trainer.trained_through, learnable=True
         )

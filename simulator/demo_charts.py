@@ -53,7 +53,7 @@ def save(series: Mapping[str, NDArray[np.float64]], weeks: NDArray[np.int64], fo
         .properties(
             title=altair.Title(
                 "One of 20 categories offered to each of 600 households a week",
-                subtitle="The Complete Journey, published retail data; a hit = the household bought that category that week",
+                subtitle="The Complete Journey, published retail data; hit: that category was bought that week",
             )
         )
         .configure_view(stroke=None)

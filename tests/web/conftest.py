@@ -103,7 +103,7 @@ def up() -> Callable[..., AbstractContextManager[Installation]]:
 
 
 @pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """The installation most tests share: no keys, one worker."""
     with running(tmp_path_factory.mktemp("web") / "data") as started:
         yield started
@@ -118,9 +118,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 
 @pytest.fixture(scope="session")
-def api(installation: Installation) -> Iterator[httpx.Client]:
+def api(service: Installation) -> Iterator[httpx.Client]:
     """A client of the shared installation."""
-    with installation.client() as client:
+    with service.client() as client:
         yield client
 
 
@@ -212,7 +212,7 @@ def at() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def now() -> Callable[..., str]:
+def wall() -> Callable[..., str]:
     """The wall clock, shifted."""
     return lambda **shift: (datetime.now(UTC) + timedelta(**shift)).isoformat()
 
