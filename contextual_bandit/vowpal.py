@@ -36,7 +36,7 @@ WORDS = {
     "--loss_function": r"squared|logistic",
     "--link": r"identity|logistic",
 }
-LARGEST_BITS = 24
+LARGEST_BITS = 22
 _OWN = "--quiet --preserve_performance_counters"
 _UNSAFE = re.compile("[\x00-\x20|:%\x7f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 _AFFINITY = ord("A")

@@ -27,15 +27,23 @@ class Access:
         """No key is configured."""
         return self._admin is None and not self.keys
 
+    def check_place(self, request: Request) -> None:
+        """Refuse callers from elsewhere while there is no key to know them by.
+
+        Raises:
+            Problem: 403.
+        """
+        if self.is_open and not is_local(request):
+            raise Problem(403, "Forbidden", "no API key is configured, so only this machine is served")
+
     def actor(self, request: Request, needed: Role) -> str:
         """The caller's name for the audit log.
 
         Raises:
             Problem: 401 without a valid key, 403 when its role does not suffice or the caller is elsewhere.
         """
+        self.check_place(request)
         if self.is_open:
-            if not is_local(request):
-                raise Problem(403, "Forbidden", "no API key is configured, so only this machine is served")
             return "local"
         secret = _secret(request)
         if secret is None:

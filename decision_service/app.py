@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ServiceMetrics, start_logging
 from decision_service import api, catalogue_api, health, problems
+from decision_service.examples import EXAMPLES
 from decision_service.state import open_service
 
 LARGEST_BODY = 8 * 1024 * 1024
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         for route in router.routes:
             _read_strictly(route)
         app.include_router(router)
+    app.add_middleware(Closed)
     app.add_middleware(Measured)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -94,6 +96,24 @@ def _read_strictly(route: Any) -> None:
     route.get_route_handler = lambda: strict  # type: ignore[method-assign]
 
 
+class Closed:
+    """With no key configured, nobody but this machine gets any page (only /healthz tells that the process lives)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] == "http" and scope["path"] != "/healthz":
+            request = Request(scope)
+            try:
+                request.app.state.service.access.check_place(request)
+            except problems.Problem as error:
+                await problems.response_of(error)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
 class Measured:
     """Counts and times requests by route template."""
 
@@ -136,5 +156,17 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
                 for status, answer in answers.items():
                     if status >= "400" and "application/json" in answer.get("content", {}):
                         answer["content"] = {problems.MEDIA_TYPE: answer["content"]["application/json"]}
+        schemas = document["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        for name, example in EXAMPLES.items():
+            if name in schemas:
+                schemas[name]["examples"] = [example]
+        document["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+            "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+        }
+        # The empty choice stands for callers on this machine while no key is configured.
+        document["security"] = [{"bearer": []}, {"header": []}, {}]
         app.openapi_schema = document
     return app.openapi_schema

@@ -186,6 +186,8 @@ class Ranker:
         config = self._serving.loops.get(name)
         if config is None:
             raise not_found("loop", name)
+        if name not in self._serving.policies:
+            raise Problem(503, "Not ready", f"the policy of loop {name!r} is not loaded yet")
         return config
 
     async def find_logged(self, loop: str, decision_id: str, position: str) -> Decision | None:

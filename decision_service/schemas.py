@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -11,6 +11,8 @@ from contextual_bandit.loops import DEFAULT_ARGUMENTS, DEFAULT_LOOP
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 LoopName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+# Times beyond what calendars and time zones can be trusted with are refused.
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 2, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -39,7 +41,7 @@ class RankIn(In):
     decision_id: Id | None = Field(
         None, description="Makes the call repeatable: the same id and request get the stored answer."
     )
-    occurred_at: AwareDatetime | None = Field(
+    occurred_at: Moment | None = Field(
         None, description="The moment the features speak of; absent = now. Required on loops with a simulated clock."
     )
     defer_activation: bool = Field(False, description="Learn from this decision only once it is activated.")
@@ -84,7 +86,7 @@ class RewardIn(In):
     kind: Id | None = Field(None, examples=["click"])
     amount: Finite | None = Field(None, description="Multiplies the kind's worth, such as revenue.")
     outcome_id: Id | None = Field(None, description="Makes the call repeatable; so does the header Idempotency-Key.")
-    occurred_at: AwareDatetime | None = None
+    occurred_at: Moment | None = None
     final: bool = Field(False, description="No more outcomes will come; closes early on loops with close_on_final.")
 
     @model_validator(mode="after")
@@ -113,7 +115,7 @@ class ActivateIn(In):
 
     loop: LoopName = DEFAULT_LOOP
     decision_id: Id
-    occurred_at: AwareDatetime | None = None
+    occurred_at: Moment | None = None
 
 
 class ActivityIn(In):
@@ -121,7 +123,7 @@ class ActivityIn(In):
 
     customer_id: Id
     kind: Literal["view", "click", "cart_add", "purchase"]
-    occurred_at: AwareDatetime | None = Field(None, description="Absent = now.")
+    occurred_at: Moment | None = Field(None, description="Absent = now.")
     category: Id | None = Field(None, description="Absent = the category of offer_id.", examples=["garden"])
     offer_id: Id | None = None
     amount: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
@@ -144,7 +146,7 @@ class ActivityOut(AcceptedOut):
 class TickIn(In):
     """The driver's clock, on loops with a simulated one."""
 
-    occurred_at: AwareDatetime
+    occurred_at: Moment
 
 
 class TickOut(AcceptedOut):
@@ -158,8 +160,8 @@ class OfferIn(In):
 
     category: Id = Field(examples=["garden"])
     status: Literal["draft", "active", "paused", "ended"] = "active"
-    valid_from: AwareDatetime | None = None
-    valid_to: AwareDatetime | None = Field(None, description="The first moment at which it is no longer valid.")
+    valid_from: Moment | None = None
+    valid_to: Moment | None = Field(None, description="The first moment at which it is no longer valid.")
     features: dict[str, Any] = Field({}, examples=[{"discount": 0.1, "type": "percentage"}])
 
     @model_validator(mode="after")

@@ -110,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metrics = tempfile.mkdtemp(prefix="offerloop-metrics-")
         stack.callback(shutil.rmtree, metrics, ignore_errors=True)
         family = Family(_environment(installation, metrics))
+        # A heartbeat of an earlier run must not pass for one of this run.
+        installation.client.delete(*HEARTBEATS)
         subprocess.run([sys.executable, "-m", "offerloop", "migrate"], env=family.environment, check=True)
         port = chosen.port or free_port(chosen.host)
         family.add("serve", "serve", "--host", chosen.host, "--port", str(port), "--workers", str(chosen.workers))

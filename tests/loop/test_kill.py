@@ -105,7 +105,21 @@ def farm(folder: Path) -> Iterator[Farm]:
         yield started
     finally:
         codes = started.close()
-    assert set(codes) <= {0}, codes
+    assert set(codes) <= {0, -signal.SIGTERM}, codes
+    until(lambda: not _left_over(started.folder), 15, lambda: f"the stores stop: {_left_over(started.folder)}")
+
+
+def _left_over(folder: Path) -> list[str]:
+    """Command lines that still name the folder (Linux)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in words:
+            found.append(words)
+    return found
 
 
 def until(check: Callable[[], Any], seconds: float, what: Callable[[], str] | str) -> Any:

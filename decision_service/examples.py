@@ -1,0 +1,156 @@
+"""One whole example per wire shape, for the OpenAPI document; a test validates each against its model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_DECISION_ID = "visit-20261123-1041"
+_POSITION = "1764000000000-0"
+_RANKING = [{"offer_id": "spring-10", "probability": 0.99}, {"offer_id": "free-shipping", "probability": 0.01}]
+_RANK_IN = {
+    "loop": "default",
+    "customer_id": "c-1041",
+    "context": {"device": {"kind": "phone"}, "weather": {"band": "mild", "condition": "rain"}},
+    "candidates": ["spring-10", {"offer_id": "free-shipping", "features": {"category": "service", "threshold": 30}}],
+    "decision_id": _DECISION_ID,
+}
+_RANK_OUT = {
+    "decision_id": _DECISION_ID,
+    "offer_id": "spring-10",
+    "ranking": _RANKING,
+    "policy_id": "vw-8d9f5890a8",
+    "snapshot_id": "default-g1-30600",
+    "learning_mode": "online",
+}
+_ACTIVITY = {
+    "customer_id": "c-1041",
+    "kind": "purchase",
+    "occurred_at": "2026-11-22T17:03:00Z",
+    "category": "garden",
+    "amount": 24.9,
+    "activity_id": "order-77-line-1",
+}
+_OFFER = {
+    "category": "garden",
+    "status": "active",
+    "valid_from": "2026-03-01T00:00:00Z",
+    "valid_to": "2026-06-01T00:00:00Z",
+    "features": {"type": "percentage", "discount": 0.1},
+}
+_OFFER_OUT = {"offer_id": "spring-10", "version": 3, **_OFFER}
+_REWARD = {
+    "low": 0.0,
+    "high": 1.0,
+    "default": 0.0,
+    "wait_seconds": 600.0,
+    "aggregation": "earliest",
+    "kinds": {"click": 0.2, "redemption": 1.0},
+}
+_LOOP = {
+    "exploration_floor": 0.02,
+    "reward": _REWARD,
+    "export_frequency_seconds": 60.0,
+    "time_zone": "America/New_York",
+}
+_STATUS = {
+    "decisions": 30600,
+    "open": 12,
+    "interactions": 30588,
+    "duplicated": 0,
+    "set_aside": 0,
+    "snapshots": 102,
+    "snapshot_id": "default-g1-30588",
+    "stream_time": "2026-11-23T08:00:00Z",
+    "position": _POSITION,
+}
+_LOOP_OUT = {"loop": "default", "version": 4, **_LOOP, "status": _STATUS}
+_KEY_OUT = {"key_id": "9f2c41d07a11", "name": "web shop", "role": "write", "created_at": "2026-11-23T08:00:00Z"}
+_ACTION = {
+    "offer_id": "spring-10",
+    "version": 3,
+    "features": {"category": "garden", "discount": 0.1},
+    "affinity": {"r4": 7.31, "r16": 9.8, "r52": 8.12},
+}
+_SLOT = {
+    "offer_id": "spring-10",
+    "propensity": 0.99,
+    "policy_probabilities": [1.0, 0.0],
+    "served_probabilities": [0.99, 0.01],
+    "draw": 0.34834018387533094,
+}
+_OUTCOME = {
+    "outcome_id": "click-1",
+    "kind": "click",
+    "value": 0.2,
+    "final": False,
+    "received_at": "2026-11-23T08:01:00Z",
+    "state": "joined",
+}
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "CandidateIn": {"offer_id": "free-shipping", "features": {"category": "service", "threshold": 30}},
+    "RankIn": _RANK_IN,
+    "RankedOut": _RANKING[0],
+    "RankOut": _RANK_OUT,
+    "RankBatchIn": {"requests": [_RANK_IN]},
+    "RankBatchOut": {"decisions": [_RANK_OUT]},
+    "RewardIn": {"decision_id": _DECISION_ID, "kind": "click", "outcome_id": "click-1"},
+    "AcceptedOut": {"position": _POSITION},
+    "RewardOut": {"position": _POSITION, "outcome_id": "click-1"},
+    "ActivateIn": {"decision_id": _DECISION_ID},
+    "ActivityIn": _ACTIVITY,
+    "ActivityBatchIn": {"activities": [_ACTIVITY]},
+    "ActivityOut": {"position": _POSITION, "accepted": 1, "applied": True},
+    "TickIn": {"occurred_at": "2017-01-09T05:00:00Z"},
+    "TickOut": {"position": _POSITION, "applied": True},
+    "OfferIn": _OFFER,
+    "OfferOut": _OFFER_OUT,
+    "OffersOut": {"offers": [_OFFER_OUT]},
+    "CustomerIn": {"demographics": {"age_band": "35-44", "household_size": 3}},
+    "CustomerOut": {
+        "customer_id": "c-1041",
+        "demographics": {"age_band": "35-44", "household_size": 3},
+        "profile": {"purchases": 1, "spend": 24.9, "browses": 0, "categories": {"garden": {"purchase_days": 1}}},
+    },
+    "RewardDefinitionIn": _REWARD,
+    "LoopIn": _LOOP,
+    "LoopStatusOut": _STATUS,
+    "LoopOut": _LOOP_OUT,
+    "LoopsOut": {"loops": [_LOOP_OUT]},
+    "KeyIn": {"name": "web shop", "role": "write"},
+    "KeyOut": _KEY_OUT,
+    "NewKeyOut": {**_KEY_OUT, "secret": "ol_shown-this-once"},
+    "KeysOut": {"keys": [_KEY_OUT]},
+    "RemovedOut": {"offer_id": "winter-20", "reason": "expired"},
+    "ActionOut": _ACTION,
+    "SlotOut": _SLOT,
+    "OutcomeOut": _OUTCOME,
+    "DecisionOut": {
+        "loop": "default",
+        "decision_id": _DECISION_ID,
+        "state": "closed",
+        "decided_at": "2026-11-23T08:00:00Z",
+        "occurred_at": "2026-11-23T08:00:00Z",
+        "customer_id": "c-1041",
+        "context": {"H": {"segment": "both"}, "S": {"month": "m11"}, "device": {"kind": "phone"}},
+        "eligible": [_ACTION, {**_ACTION, "offer_id": "free-shipping"}],
+        "removed": [{"offer_id": "winter-20", "reason": "expired"}],
+        "slots": [_SLOT],
+        "policy_id": "vw-8d9f5890a8",
+        "snapshot_id": "default-g1-30600",
+        "learning_mode": "online",
+        "use": "learn",
+        "deferred": False,
+        "outcomes": [_OUTCOME],
+        "reward": 0.2,
+        "closed_at": "2026-11-23T08:10:00Z",
+    },
+    "FieldErrorOut": {"field": "context.age", "value": "nan", "message": "numbers must be finite"},
+    "ProblemOut": {
+        "type": "about:blank",
+        "title": "Bad request",
+        "status": 400,
+        "detail": "context.age: numbers must be finite and at most 1e+09 in size, got nan",
+        "errors": [{"field": "context.age", "value": "nan", "message": "numbers must be finite"}],
+    },
+}
