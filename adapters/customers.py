@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -56,23 +57,35 @@ class CustomerStore:
         self._client.delete(customer_cache_key(customer_id), profile_key(customer_id))
         return bool(found or known)
 
-    def read_through(
-        self, customer_id: str, state: bytes | None, record: bytes | None, *, remember: bool
-    ) -> tuple[bytes | None, bytes | None]:
-        """Fill what the cache lacks from PostgreSQL, and with ``remember`` keep it there, also what does not exist.
+    def read_through(self, customer_ids: Sequence[str], *, remember: bool) -> dict[str, tuple[bytes, bytes]]:
+        """Profiles and records (JSON) from PostgreSQL for those whom the cache lacks; empty where there is none.
 
-        The keys are set only where absent, so that a writer's newer value is never replaced.
+        With ``remember`` the cache keeps them, also what does not exist. Keys are set only where absent, so that a
+        writer's newer value is never replaced.
         """
-        if state is None:
-            state = self.profile(customer_id) or b""
-            if remember:
-                self._client.set(profile_key(customer_id), state, nx=True, ex=None if state else ABSENT_SECONDS)
-        if record is None:
-            found = self.get(customer_id)
-            record = orjson.dumps(found or {})
-            if remember:
-                self._client.set(customer_cache_key(customer_id), record, nx=True, ex=None if found else ABSENT_SECONDS)
-        return state, record
+        wanted = list(customer_ids)
+        with self._engine.connect() as connection:
+            states = dict(
+                connection.execute(
+                    select(profiles.c.customer_id, profiles.c.state).where(profiles.c.customer_id == func.any(wanted))
+                ).tuples()
+            )
+            records = dict(
+                connection.execute(
+                    select(customers.c.customer_id, customers.c.record).where(
+                        customers.c.customer_id == func.any(wanted)
+                    )
+                ).tuples()
+            )
+        found = {name: (bytes(states.get(name, b"")), orjson.dumps(records.get(name, {}))) for name in wanted}
+        if remember:
+            pipeline = self._client.pipeline(transaction=False)
+            for name, (state, record) in found.items():
+                pipeline.set(profile_key(name), state, nx=True, ex=None if state else ABSENT_SECONDS)
+                pipeline.set(customer_cache_key(name), record, nx=True, ex=None if name in records else ABSENT_SECONDS)
+            with suppress(redis.RedisError):
+                pipeline.execute()
+        return found
 
     def profile(self, customer_id: str) -> bytes | None:
         """A customer's stored profile."""

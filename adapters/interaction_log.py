@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -97,13 +97,17 @@ def find_decision(engine: Engine, loop: str, decision_id: str) -> StoredDecision
     )
 
 
-def known_hash(engine: Engine, loop: str, decision_id: str) -> str | None:
-    """The request hash under which a decision was committed, or None."""
-    query = select(decision_keys.c.request_hash).where(
-        decision_keys.c.loop == loop, decision_keys.c.decision_id == decision_id
-    )
+def known_hashes(engine: Engine, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The request hashes under which (loop, decision id) pairs were committed, for those that were."""
+    found: dict[tuple[str, str], str] = {}
     with engine.connect() as connection:
-        return connection.execute(query).scalar_one_or_none()
+        for loop in {loop for loop, _ in keys}:
+            decision_ids = [decision_id for of_loop, decision_id in keys if of_loop == loop]
+            query = select(decision_keys.c.decision_id, decision_keys.c.request_hash).where(
+                decision_keys.c.loop == loop, decision_keys.c.decision_id == func.any(decision_ids)
+            )
+            found |= {(loop, row.decision_id): row.request_hash for row in connection.execute(query)}
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from adapters.installation import open_installation
-from adapters.settings import Settings
+
+if TYPE_CHECKING:
+    from adapters.settings import Settings
 
 OFFERS = 40
 ACTIVE = 20
@@ -55,11 +57,11 @@ class Pair:
         return self.service / self.empty
 
 
-def measure(folder: Path, pairs: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(settings: Settings, pairs: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
     """Throughput of both sides in turn.
 
     Args:
-        folder: For the private stores and the clients' input; emptied afterwards.
+        settings: They name no stores and a data folder of the benchmark's own.
         pairs: How many A B pairs.
         seconds: Length of each of their runs.
         say: Called with one line per step.
@@ -71,9 +73,10 @@ def measure(folder: Path, pairs: int, seconds: float, say: Callable[[str], None]
         CannotMeasure: a process did not come up, or a request failed.
     """
     drive = with_wrk if shutil.which("wrk") else with_own_client
+    folder = settings.data_dir
     with ExitStack() as stack:
         service, empty = free_port(), free_port()
-        stack.enter_context(running_service(folder, service))
+        stack.enter_context(running_service(settings, service))
         stack.enter_context(running("benchmarks.empty_endpoint", "--port", str(empty)))
         wait_ready(service)
         wait_ready(empty)
@@ -117,20 +120,20 @@ def rank_bodies() -> list[dict[str, Any]]:
 
 
 @contextmanager
-def running_service(folder: Path, port: int) -> Iterator[None]:
+def running_service(settings: Settings, port: int) -> Iterator[None]:
     """The decision service, alone, after a learner has trained its policy and applied the customers' history."""
-    settings = Settings(database_url=None, redis_url=None, data_dir=folder)
     with open_installation(settings) as installation:
         environment = {
             "OFFERLOOP_DATABASE_URL": installation.database_url,
             "OFFERLOOP_REDIS_URL": installation.redis_url,
-            "OFFERLOOP_DATA_DIR": str(folder),
+            "OFFERLOOP_DATA_DIR": str(settings.data_dir),
             "OFFERLOOP_LOG_LEVEL": "WARNING",
         }
         with running("offerloop", "migrate", environment=environment) as migration:
             if migration.wait(READY_SECONDS):
                 raise CannotMeasure("the migrations failed")
-        with running("offerloop", "serve", "--port", str(port), "--workers", "1", environment=environment):
+        place = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+        with running("offerloop", "serve", *place, environment=environment):
             wait_ready(port)
             with running("offerloop", "learn", environment=environment):
                 prepare(port)
@@ -182,8 +185,9 @@ def running(
     module: str, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process of ours, stopped by SIGTERM on leaving."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OFFERLOOP_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", module, *arguments], env=inherited | {**(environment or {})}, stdout=subprocess.DEVNULL
     )
     try:
         yield process

@@ -7,19 +7,19 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, cast
 
 import orjson
-import redis
 import redis.asyncio
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.customers import POPULATION, CustomerStore, customer_cache_key
-from adapters.interaction_log import find_decision, known_hash
+from adapters.interaction_log import find_decision, known_hashes
 from adapters.spool import SPOOLED
 from adapters.stream_writer import StreamWriter
 from adapters.streams import FIELD, decided_key, loop_stream, profile_key
@@ -35,6 +35,7 @@ from contextual_bandit.types import Action, Decision, FeatureValue, Offer, Remov
 from decision_service.problems import Problem, bad_field, not_found
 from decision_service.schemas import CandidateIn, RankIn
 from decision_service.serving import Serving, utc_now
+from decision_service.together import Together
 
 MOST_CACHED = 20_000
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -59,7 +60,9 @@ class Customers:
     ) -> None:
         self._client = client
         self._writer = writer
-        self._store = store
+        self._together = Together[str, tuple[bytes, bytes]](
+            lambda customer_ids: store.read_through(customer_ids, remember=not writer.is_away)
+        )
         self._cache_seconds = cache_seconds
         self._cache: OrderedDict[str, tuple[float, Known]] = OrderedDict()
         self._population: tuple[float, Population] = (0.0, Population())
@@ -86,7 +89,11 @@ class Customers:
             with self._writer.noting_absence():
                 state, record = cast("list[bytes | None]", await self._client.mget(keys))
         if state is None or record is None:
-            return await asyncio.to_thread(self._read_through, customer_id, state, record)
+            # A decision without history is better than none; what was used is in the log.
+            with suppress(SQLAlchemyError):
+                found = await self._together.get(customer_id)
+                stored_state, stored_record = found or (None, None)
+                state, record = state or stored_state, record or stored_record
         return state, record
 
     async def population(self) -> Population:
@@ -100,13 +107,6 @@ class Customers:
             fresh = decode_population(state) if state else self._population[1]
             self._population = (now + max(self._cache_seconds, 0.1), fresh)
         return self._population[1]
-
-    def _read_through(self, customer_id: str, state: Any, record: Any) -> tuple[bytes | None, bytes | None]:
-        try:
-            return self._store.read_through(customer_id, state, record, remember=not self._writer.is_away)
-        except (SQLAlchemyError, redis.RedisError):
-            # A decision without history is better than none; what was used is in the log.
-            return state, record
 
 
 class Ranker:
@@ -123,6 +123,7 @@ class Ranker:
         self._customers = customers
         self._metrics = metrics
         self._ttl = decided_ttl_seconds
+        self._known_hashes = Together[tuple[str, str], str](lambda keys: known_hashes(engine, keys))
 
     async def rank(self, request: RankIn, field: str = "") -> Decision:
         """Decide and log one call; a repeated id gets its stored decision.
@@ -207,7 +208,7 @@ class Ranker:
         if known is None:
             # Older than Redis remembers, perhaps: the log knows every id.
             try:
-                found = await asyncio.to_thread(known_hash, self._engine, loop.loop, decision_id)
+                found = await self._known_hashes.get((loop.loop, decision_id))
             except SQLAlchemyError:
                 return None
             if found is None:

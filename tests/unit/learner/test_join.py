@@ -394,7 +394,7 @@ def test_after_a_silence_services_have_a_moment_to_announce_their_spools(stream:
     writer = Writer()
     writer.run(stream.take())
     assert writer.closed == [], "closed although the stream was away during the window"
-    writer.run(stream.add(60.5, events.SPOOL, {"spool_id": "s1", "open": True}).take())
+    writer.run(stream.add(60.5, events.SPOOL, {"spool_id": "s1", "open": True}, spooled_at=2.0).take())
     writer.run(stream.outcome(61.0, spooled_at=4.0).tick(80.0).take())
     assert writer.closed == []
     writer.run(stream.add(81.0, events.SPOOL, {"spool_id": "s1", "open": False}).tick(82.0).tick(83.0).take())
