@@ -68,14 +68,18 @@ class CustomerStore:
             states = dict(
                 connection.execute(
                     select(profiles.c.customer_id, profiles.c.state).where(profiles.c.customer_id == func.any(wanted))
-                ).tuples()
+                )
+                .tuples()
+                .all()
             )
             records = dict(
                 connection.execute(
                     select(customers.c.customer_id, customers.c.record).where(
                         customers.c.customer_id == func.any(wanted)
                     )
-                ).tuples()
+                )
+                .tuples()
+                .all()
             )
         found = {name: (bytes(states.get(name, b"")), orjson.dumps(records.get(name, {}))) for name in wanted}
         if remember:

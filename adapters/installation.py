@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import redis
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from adapters import embedded
 from adapters.settings import Settings
@@ -25,6 +25,11 @@ class Installation:
     engine: Engine
     reader: Engine
     client: redis.Redis
+
+    def ping(self) -> None:
+        """Raise unless PostgreSQL answers."""
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
 
 
 @contextmanager

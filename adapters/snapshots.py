@@ -148,7 +148,8 @@ def _prunable(rows: Sequence[Any], keep_from: datetime) -> list[str]:
     """Names to forget; rows come by loop and generation, each generation's newest first and its base last."""
     gone: list[str] = []
     seen: set[tuple[Any, ...]] = set()
-    for row, after in zip(rows, [*rows[1:], None], strict=True):
+    for index, row in enumerate(rows):
+        after = rows[index + 1] if index + 1 < len(rows) else None
         is_base = after is None or (after.loop, after.generation) != (row.loop, row.generation)
         if row.published_at is None:
             mark: tuple[Any, ...] = (row.loop, row.generation)

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from adapters.installation import open_installation
 from adapters.settings import Settings
 from benchmarks import rank
 
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="installation-", dir=out) as folder:
             # Stores of its own, whatever the environment names.
             settings = Settings(database_url=None, redis_url=None, data_dir=Path(folder))
-            results = rank.measure(settings, chosen.pairs, chosen.seconds, console.print)
+            with open_installation(settings) as installation:
+                results = rank.measure(installation, chosen.pairs, chosen.seconds, console.print)
     except rank.CannotMeasure as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1

@@ -21,14 +21,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 
-from adapters.installation import open_installation
-
-if TYPE_CHECKING:
-    from adapters.settings import Settings
+from adapters.installation import Installation
 
 OFFERS = 40
 ACTIVE = 20
@@ -57,11 +54,11 @@ class Pair:
         return self.service / self.empty
 
 
-def measure(settings: Settings, pairs: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(installation: Installation, pairs: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
     """Throughput of both sides in turn.
 
     Args:
-        settings: They name no stores and a data folder of the benchmark's own.
+        installation: Stores and a data folder of the benchmark's own.
         pairs: How many A B pairs.
         seconds: Length of each of their runs.
         say: Called with one line per step.
@@ -73,10 +70,10 @@ def measure(settings: Settings, pairs: int, seconds: float, say: Callable[[str],
         CannotMeasure: a process did not come up, or a request failed.
     """
     drive = with_wrk if shutil.which("wrk") else with_own_client
-    folder = settings.data_dir
+    folder = installation.settings.data_dir
     with ExitStack() as stack:
         service, empty = free_port(), free_port()
-        stack.enter_context(running_service(settings, service))
+        stack.enter_context(running_service(installation, service))
         stack.enter_context(running("benchmarks.empty_endpoint", "--port", str(empty)))
         wait_ready(service)
         wait_ready(empty)
@@ -120,24 +117,23 @@ def rank_bodies() -> list[dict[str, Any]]:
 
 
 @contextmanager
-def running_service(settings: Settings, port: int) -> Iterator[None]:
+def running_service(installation: Installation, port: int) -> Iterator[None]:
     """The decision service, alone, after a learner has trained its policy and applied the customers' history."""
-    with open_installation(settings) as installation:
-        environment = {
-            "OFFERLOOP_DATABASE_URL": installation.database_url,
-            "OFFERLOOP_REDIS_URL": installation.redis_url,
-            "OFFERLOOP_DATA_DIR": str(settings.data_dir),
-            "OFFERLOOP_LOG_LEVEL": "WARNING",
-        }
-        with running("offerloop", "migrate", environment=environment) as migration:
-            if migration.wait(READY_SECONDS):
-                raise CannotMeasure("the migrations failed")
-        place = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
-        with running("offerloop", "serve", *place, environment=environment):
-            wait_ready(port)
-            with running("offerloop", "learn", environment=environment):
-                prepare(port)
-            yield
+    environment = {
+        "OFFERLOOP_DATABASE_URL": installation.database_url,
+        "OFFERLOOP_REDIS_URL": installation.redis_url,
+        "OFFERLOOP_DATA_DIR": str(installation.settings.data_dir),
+        "OFFERLOOP_LOG_LEVEL": "WARNING",
+    }
+    with running("offerloop", "migrate", environment=environment) as migration:
+        if migration.wait(READY_SECONDS):
+            raise CannotMeasure("the migrations failed")
+    place = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+    with running("offerloop", "serve", *place, environment=environment):
+        wait_ready(port)
+        with running("offerloop", "learn", environment=environment):
+            prepare(port)
+        yield
 
 
 def prepare(port: int) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from sqlalchemy import text
 
 from contextual_bandit.loops import DEFAULT_LOOP
 from decision_service.access import Reader
@@ -32,7 +31,7 @@ async def readyz(request: Request) -> dict[str, str]:
     try:
         async with asyncio.timeout(2.0):
             await service.client.ping()
-            await asyncio.to_thread(_select_one, service)
+            await asyncio.to_thread(service.installation.ping)
     except Exception as error:
         raise Problem(503, "Not ready", f"a store does not answer: {type(error).__name__}") from error
     if DEFAULT_LOOP not in service.serving.policies:
@@ -52,8 +51,3 @@ def _exposition() -> bytes:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
-
-
-def _select_one(service: Service) -> None:
-    with service.installation.engine.connect() as connection:
-        connection.execute(text("SELECT 1"))

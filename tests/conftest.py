@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from adapters.embedded import join
 from adapters.installation import Installation, open_installation
@@ -24,6 +25,10 @@ from contextual_bandit.types import (
 from migrations.__main__ import migrate
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+
+# The same examples everywhere, and no failure because a machine was busy.
+hypothesis_settings.register_profile("offerloop", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("offerloop")
 
 MakeDecision = Callable[..., Decision]
 MakeInteraction = Callable[..., LoggedInteraction]
@@ -60,7 +65,9 @@ def _decision(
 ) -> Decision:
     if actions is None:
         actions = [Action(f"offer-{index}", {"category": f"c{index}"}) for index in range(len(served))]
-    slot = SlotDecision(chosen, Distribution(tuple(served), tuple(served)), served[chosen], uniform_number(loop, decision_id))
+    slot = SlotDecision(
+        chosen, Distribution(tuple(served), tuple(served)), served[chosen], uniform_number(loop, decision_id)
+    )
     return Decision(
         loop=loop,
         decision_id=decision_id,

@@ -204,7 +204,7 @@ def used_store_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Attribute):
             name = ast.unparse(node)
-            if re.fullmatch(r"(sqlalchemy|psycopg|redis)(\.\w+)+", name) and name not in ("redis.asyncio",):
+            if re.fullmatch(r"(sqlalchemy|psycopg|redis)(\.\w+)+", name) and name != "redis.asyncio":
                 yield node.lineno, name
 
 
@@ -270,16 +270,19 @@ def test_no_clock_or_randomness_of_the_process_in_the_mathematics() -> None:
 # Commands
 
 
-@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)], ids=lambda words: " ".join(words) or "offerloop")
+@pytest.mark.parametrize(
+    "words", [[], *([name] for name in COMMANDS)], ids=lambda words: " ".join(words) or "offerloop"
+)
 def test_every_command_answers_help(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OFFERLOOP_")}
     found = subprocess.run(
         [sys.executable, "-m", "offerloop", *words, "--help"],
-        cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        cwd=tmp_path / "here", env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     assert "usage: offerloop" in found.stdout
-    assert list(tmp_path.iterdir()) == [], "asking for help left files behind"
+    assert list((tmp_path / "here").iterdir()) == [], "asking for help left files behind"
 
 
 def test_an_unknown_command_is_refused() -> None:

@@ -22,7 +22,9 @@ def cells(text: str) -> list[list[str]]:
     """Rows of a page's tables, without their heads."""
     lines = text.splitlines()
     heads = {number - 1 for number, line in enumerate(lines) if re.fullmatch(r"\|[-| ]+\|", line)}
-    rows = [line for number, line in enumerate(lines) if line[:1] == "|" and number not in heads and number - 1 not in heads]
+    rows = [
+        line for number, line in enumerate(lines) if line[:1] == "|" and number not in heads and number - 1 not in heads
+    ]
     return [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in rows]
 
 
@@ -45,7 +47,9 @@ def sections(text: str) -> dict[str, str]:
 
 
 def range_of(field: FieldInfo) -> str:
-    bounds = {name: getattr(mark, name) for mark in field.metadata for name in ("ge", "gt", "le") if hasattr(mark, name)}
+    bounds = {
+        name: getattr(mark, name) for mark in field.metadata for name in ("ge", "gt", "le") if hasattr(mark, name)
+    }
     low, high = bounds.get("ge"), bounds.get("le")
     if "gt" in bounds:
         return f"more than {bounds['gt']}" + (f", at most {high}" if high is not None else "")
@@ -121,7 +125,9 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def nouns() -> list[str]:
-    return [name for name, thing in vars(types).items() if inspect.isclass(thing) and thing.__module__ == types.__name__]
+    return [
+        name for name, thing in vars(types).items() if inspect.isclass(thing) and thing.__module__ == types.__name__
+    ]
 
 
 def test_every_noun_of_the_code_is_in_the_glossary() -> None:
@@ -170,7 +176,9 @@ def test_the_readme_names_the_two_commands_and_targets_that_exist() -> None:
     assert "make demo" in readme
     assert "make test" in readme
     pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
-    named = {name for page in pages for name in re.findall(r"(?:^|`)(?:sudo )?make ([a-z]+)", page.read_text(), re.MULTILINE)}
+    named = {
+        name for page in pages for name in re.findall(r"(?:^|`)(?:sudo )?make ([a-z]+)", page.read_text(), re.MULTILINE)
+    }
     assert named - targets == set()
     assert {"help", "setup", "check", "test", "demo", "up"} <= targets
 

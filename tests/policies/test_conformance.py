@@ -79,10 +79,17 @@ def make_log(
         actions, context = make_actions(rng, rng.randrange(2, 7), version), make_context(rng)
         served = with_floor([rng.random() + 0.05 for _ in actions], FLOOR)
         chosen = pick(served, rng.random())
-        liked = actions[chosen].features["category"] == CATEGORIES[SEGMENTS.index(str(context.namespaces["H"]["segment"]))]
+        liked = (
+            actions[chosen].features["category"] == CATEGORIES[SEGMENTS.index(str(context.namespaces["H"]["segment"]))]
+        )
         log.append(
             make_interaction(
-                number, float(liked and rng.random() < 0.9), served=served, chosen=chosen, context=context.namespaces, actions=actions
+                number,
+                float(liked and rng.random() < 0.9),
+                served=served,
+                chosen=chosen,
+                context=context.namespaces,
+                actions=actions,
             )
         )
     return log
@@ -157,7 +164,9 @@ def test_the_floor_is_held_and_the_sum_stays(trained: Policy) -> None:
 def test_only_eligible_actions_are_picked_and_one_alone_is_certain(trained: Policy) -> None:
     for context, actions in moments():
         for number in range(20):
-            assert 0 <= pick(trained.distribution(context, actions), uniform_number("loop", f"d{number}")) < len(actions)
+            assert (
+                0 <= pick(trained.distribution(context, actions), uniform_number("loop", f"d{number}")) < len(actions)
+            )
         assert trained.distribution(context, actions[:1]) == (1.0,)
 
 
@@ -321,7 +330,8 @@ def test_learning_from_what_was_logged_equals_learning_from_what_was_decided(
             interaction,
             decision=events.decision_from(
                 events.decode(
-                    "1-0", events.encode("decision", interaction.closed_at, events.decision_payload(interaction.decision))
+                    "1-0",
+                    events.encode("decision", interaction.closed_at, events.decision_payload(interaction.decision)),
                 ).payload
             ),
         )
@@ -342,7 +352,9 @@ def test_learning_while_serving_offers_from_memory_changes_no_probability(
         assert cached == answers(policy, moments(6))
 
 
-def test_numbers_reach_learning_and_serving_as_the_same_bits(make_interaction: Callable[..., LoggedInteraction]) -> None:
+def test_numbers_reach_learning_and_serving_as_the_same_bits(
+    make_interaction: Callable[..., LoggedInteraction],
+) -> None:
     """Decimals that a text reader would round: cached or not, learned or served, there is one float."""
     arguments = RESUMABLE["squarecb"]
     actions = [Action(f"o{n}", {"price": 19.99 + n / 3}, {"r4": 0.1 * n + 1 / 7, "r52": 1e-3 * n}) for n in range(5)]

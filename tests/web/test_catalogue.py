@@ -143,7 +143,6 @@ def test_bad_learning_arguments_are_refused_by_name(api, unique, problem, tmp_pa
     sent = arguments.format(folder=tmp_path)
     refused = problem(api.put(f"/v1/loops/{name}", json={"arguments": sent}), 400)
     assert BAD_ARGUMENTS[arguments] in json.dumps(refused)
-    assert "arguments" in refused["detail"]
     problem(api.get(f"/v1/loops/{name}"), 404)
     assert list(tmp_path.iterdir()) == []
 

@@ -5,7 +5,14 @@ from math import log
 
 import pytest
 
-from contextual_bandit.context import HALF_LIVES_DAYS, Affinities, build_context, history_features, season_features
+from contextual_bandit.context import (
+    HALF_LIVES_DAYS,
+    MONETARY_BANDS,
+    Affinities,
+    build_context,
+    history_features,
+    season_features,
+)
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.profile import HORIZON_DAYS, Activity, ActivityKind, Population, Profile, day_of
 
@@ -32,8 +39,8 @@ def usual(per_week: float) -> Population:
 
 
 def test_nobody_is_new() -> None:
-    assert history_features(None, NOW) == {"segment": "new", "recency": "never", "frequency": "f0"}
-    assert history_features(Profile(), NOW) == {"segment": "new", "recency": "never", "frequency": "f0"}
+    nothing = {"segment": "new", "recency": "never", "frequency": "f0", "monetary": "m0"}
+    assert history_features(None, NOW) == history_features(Profile(), NOW) == nothing
 
 
 def test_segments_follow_what_was_done() -> None:
@@ -54,21 +61,30 @@ def test_recency_is_a_band(age: float, recency: str) -> None:
     assert history_features(profile_of(age), NOW)["recency"] == recency
 
 
-@pytest.mark.parametrize(("purchases", "band"), [(1, "f0"), (6, "f1"), (12, "f2"), (20, "f3"), (40, "f4"), (90, "f5")])
+@pytest.mark.parametrize(("purchases", "band"), [(1, "f0"), (6, "f1"), (12, "f2"), (24, "f3"), (48, "f4"), (93, "f5")])
 def test_frequency_is_a_band_of_purchases_a_year(purchases: int, band: str) -> None:
     # First seen 20 weeks ago: 52 n / (20 + 4) purchases a year.
     ages = [140.0] + [1.0] * (purchases - 1)
     assert history_features(profile_of(*ages), NOW)["frequency"] == band
 
 
+@pytest.mark.parametrize("band", range(len(MONETARY_BANDS) + 1))
+def test_monetary_value_is_a_band_of_money_per_purchase(band: int) -> None:
+    amount = MONETARY_BANDS[band - 1] if band else 0.0
+    profile = Profile()
+    for number in range(3):
+        profile.apply(Activity(f"a{number}", "c1", "purchase", NOW, "garden", None, amount))
+    assert history_features(profile, NOW)["monetary"] == f"m{band}"
+
+
 @pytest.mark.parametrize(
     ("local", "season", "part"),
     [
-        (datetime(2026, 12, 1, 0), "winter", "night"),
-        (datetime(2026, 2, 28, 5, 59), "winter", "night"),
-        (datetime(2026, 3, 1, 6), "spring", "morning"),
-        (datetime(2026, 6, 1, 12), "summer", "afternoon"),
-        (datetime(2026, 9, 1, 18), "autumn", "evening"),
+        (datetime(2026, 12, 1, 0, 0, tzinfo=UTC), "winter", "night"),
+        (datetime(2026, 2, 28, 5, 59, tzinfo=UTC), "winter", "night"),
+        (datetime(2026, 3, 1, 6, 0, tzinfo=UTC), "spring", "morning"),
+        (datetime(2026, 6, 1, 12, 0, tzinfo=UTC), "summer", "afternoon"),
+        (datetime(2026, 9, 1, 18, 0, tzinfo=UTC), "autumn", "evening"),
     ],
 )
 def test_seasons_and_parts_of_the_day(local: datetime, season: str, part: str) -> None:
@@ -97,7 +113,7 @@ def test_the_loops_time_zone_says_what_the_hour_is() -> None:
 def test_what_was_sent_goes_before_what_is_stored() -> None:
     sent = {"H": {"segment": "both"}, "D": {"region": "north"}}
     namespaces = build_context(LOOP, NOW, None, {"region": "south", "age_band": "30s"}, sent).namespaces
-    assert namespaces["H"] == {"segment": "both", "recency": "never", "frequency": "f0"}
+    assert namespaces["H"] == {"segment": "both", "recency": "never", "frequency": "f0", "monetary": "m0"}
     assert namespaces["D"] == {"region": "north", "age_band": "30s"}
 
 
@@ -120,7 +136,9 @@ def test_history_and_population_blend_as_history_grows() -> None:
     assert float(weekly["r52"]) == pytest.approx(52.0, rel=0.12)
     # The other way: a population that buys weekly pulls up one who rarely does.
     rare = profile_of(700)
-    assert float(Affinities(rare, usual(1.0), NOW).of("garden")["r4"]) > float(Affinities(rare, usual(0.0), NOW).of("garden")["r4"])
+    assert float(Affinities(rare, usual(1.0), NOW).of("garden")["r4"]) > float(
+        Affinities(rare, usual(0.0), NOW).of("garden")["r4"]
+    )
 
 
 def test_the_formula_by_hand() -> None:

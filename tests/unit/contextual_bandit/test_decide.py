@@ -68,7 +68,9 @@ def test_the_policys_and_the_served_distribution_are_both_kept() -> None:
 
 
 @given(
-    st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3), st.integers(0, 10**6), st.sampled_from([0.0, 0.02, 0.5, 1.0])
+    st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3),
+    st.integers(0, 10**6),
+    st.sampled_from([0.0, 0.02, 0.5, 1.0]),
 )
 def test_the_propensity_is_that_of_the_draw(masses: list[float], number: int, floor: float) -> None:
     loop = replace(LOOP, exploration_floor=floor)
@@ -105,7 +107,7 @@ def test_the_other_modes_serve_the_senders_first_action(mode: LearningMode) -> N
 
 def test_nothing_eligible_says_why() -> None:
     removed = [Removed(f"o{number}", "expired") for number in range(12)]
-    with pytest.raises(NothingEligible, match="o0: expired, .*o9: expired") as caught:
+    with pytest.raises(NothingEligible, match=r"o0: expired, .*o9: expired") as caught:
         decide(LOOP, serving(), moment(), CONTEXT, [], removed)
     assert caught.value.removed == tuple(removed)
     assert "o10" not in str(caught.value)

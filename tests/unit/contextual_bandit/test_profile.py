@@ -26,7 +26,11 @@ TODAY = day_of(START.timestamp())
 
 
 def activity(
-    number: int, day: float, kind: ActivityKind = "purchase", category: str | None = "garden", amount: float | None = 2.0
+    number: int,
+    day: float,
+    kind: ActivityKind = "purchase",
+    category: str | None = "garden",
+    amount: float | None = 2.0,
 ) -> Activity:
     return Activity(f"a{number}", "c1", kind, START + timedelta(days=day), category, None, amount)
 
@@ -110,7 +114,9 @@ ACTIVITIES = st.lists(
 
 
 @given(ACTIVITIES, st.randoms(use_true_random=False))
-def test_any_order_of_arrival_gives_the_same_profile(drawn: list[tuple[int, ActivityKind, str]], shuffler: random.Random) -> None:
+def test_any_order_of_arrival_gives_the_same_profile(
+    drawn: list[tuple[int, ActivityKind, str]], shuffler: random.Random
+) -> None:
     activities = [activity(number, day, kind, category) for number, (day, kind, category) in enumerate(drawn)]
     shuffled = list(activities)
     shuffler.shuffle(shuffled)
@@ -170,7 +176,7 @@ def test_a_rate_needs_more_than_a_week_of_customers() -> None:
 
 def test_the_rate_is_days_over_customer_weeks() -> None:
     # 50 customers who buy every 7th day for half a year: about one day a week.
-    weekly = population_of(*([day for day in range(0, 183, 7)] for _ in range(50)))
+    weekly = population_of(*(list(range(0, 183, 7)) for _ in range(50)))
     assert weekly.rate("garden", TODAY + 183) == pytest.approx(1.0, rel=0.06)
     assert weekly.rate("toys", TODAY + 183) == 0.0
     assert weekly.customers == weekly.buyers == 50
@@ -183,7 +189,10 @@ def test_an_earlier_first_day_replaces_the_later_one() -> None:
     assert other.rate("garden", TODAY + 40) == pytest.approx(one.rate("garden", TODAY + 40))
 
 
-@given(st.lists(st.lists(st.integers(0, HORIZON_DAYS - 1), min_size=1, max_size=6), min_size=1, max_size=5), st.integers(1, 400))
+@given(
+    st.lists(st.lists(st.integers(0, HORIZON_DAYS - 1), min_size=1, max_size=6), min_size=1, max_size=5),
+    st.integers(1, 400),
+)
 def test_any_order_gives_the_same_population(customers: list[list[int]], later: int) -> None:
     today = TODAY + HORIZON_DAYS + later
     one = population_of(*customers)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contextual_bandit.loops import DEFAULT_ARGUMENTS
@@ -93,7 +93,6 @@ FEATURES: st.SearchStrategy[dict[str, FeatureValue]] = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(TEXTS.map(lambda name: "x" + name), FEATURES, max_size=3), FEATURES, FEATURES)
 def test_any_features_parse_to_one_example_each(
     namespaces: dict[str, dict[str, FeatureValue]], features: dict[str, FeatureValue], affinity: dict[str, FeatureValue]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from learner.join import Joiner
 
 START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 WINDOW, GRACE = 10.0, 2.0
-LOOP = LoopConfig("homepage", reward=RewardDefinition(wait_seconds=WINDOW, aggregation="sum", high=100.0), grace_seconds=GRACE)
+LOOP = LoopConfig(
+    "homepage", reward=RewardDefinition(wait_seconds=WINDOW, aggregation="sum", high=100.0), grace_seconds=GRACE
+)
 MakeDecision = Callable[..., Decision]
 
 
@@ -53,12 +56,20 @@ class Stream:
         self.messages.append((position, data))
         return self
 
-    def decision(self, at: float, decision_id: str = "d1", *, spooled_at: float | None = None, **keywords: Any) -> Stream:
+    def decision(
+        self, at: float, decision_id: str = "d1", *, spooled_at: float | None = None, **keywords: Any
+    ) -> Stream:
         payload = events.decision_payload(self.make_decision(decision_id, **keywords))
         return self.add(at, events.DECISION, payload, spooled_at=spooled_at)
 
     def outcome(
-        self, at: float, outcome_id: str = "o1", decision_id: str = "d1", value: float = 1.0, *, final: bool = False,
+        self,
+        at: float,
+        outcome_id: str = "o1",
+        decision_id: str = "d1",
+        value: float = 1.0,
+        *,
+        final: bool = False,
         spooled_at: float | None = None,
     ) -> Stream:
         payload = events.outcome_payload(outcome_id, decision_id, "click", value, final)
@@ -187,7 +198,9 @@ def test_a_changed_window_holds_for_new_decisions(stream: Stream) -> None:
 # Outcomes
 
 
-@pytest.mark.parametrize(("at", "reward", "state"), [(0.0, 1.0, "joined"), (WINDOW, 1.0, "joined"), (WINDOW + 0.001, 0.0, "late")])
+@pytest.mark.parametrize(
+    ("at", "reward", "state"), [(0.0, 1.0, "joined"), (WINDOW, 1.0, "joined"), (WINDOW + 0.001, 0.0, "late")]
+)
 def test_an_outcome_counts_within_the_window(stream: Stream, at: float, reward: float, state: str) -> None:
     writer = Writer()
     batch = writer.run(stream.decision(0.0).outcome(at).take())
@@ -406,7 +419,9 @@ def test_that_moment_survives_a_restart(stream: Stream) -> None:
     writer.run(stream.decision(0.0).tick(1.0).tick(60.0, silence=True).take())
     writer.restart()
     writer.run(stream.tick(60.2).take())
-    assert writer.closed == [], "the learner was killed just after an outage, and closed before the spools were announced"
+    assert writer.closed == [], (
+        "the learner was killed just after an outage, and closed before the spools were announced"
+    )
 
 
 # What cannot be applied
@@ -430,7 +445,9 @@ def test_that_moment_survives_a_restart(stream: Stream) -> None:
         (events.OUTCOME, None),
     ],
 )
-def test_what_cannot_be_applied_is_set_aside_and_the_rest_goes_on(stream: Stream, event_type: str, payload: Any) -> None:
+def test_what_cannot_be_applied_is_set_aside_and_the_rest_goes_on(
+    stream: Stream, event_type: str, payload: Any
+) -> None:
     broken = stream.decision(0.0).add(1.0, event_type, payload).messages[-1]
     stream.outcome(2.0, "o2").tick(60.0)
     writer = Writer()
@@ -440,8 +457,17 @@ def test_what_cannot_be_applied_is_set_aside_and_the_rest_goes_on(stream: Stream
     assert writer.rewards == {"d1": 1.0}
 
 
-@pytest.mark.parametrize("change", [{"slots": []}, {"actions": []}, {"slots": [{"chosen": 7, "served": None, "policy": None, "propensity": None, "draw": None}]}])
-def test_a_decision_without_a_chosen_action_is_set_aside(stream: Stream, make_decision: MakeDecision, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"slots": []},
+        {"actions": []},
+        {"slots": [{"chosen": 7, "served": None, "policy": None, "propensity": None, "draw": None}]},
+    ],
+)
+def test_a_decision_without_a_chosen_action_is_set_aside(
+    stream: Stream, make_decision: MakeDecision, change: dict[str, Any]
+) -> None:
     payload = events.decision_payload(make_decision("broken")) | change
     if not payload["actions"]:
         payload["affinity"] = []
@@ -468,13 +494,19 @@ def test_control_events_are_handed_on(stream: Stream) -> None:
 
 def split(messages: Sequence[tuple[str, bytes]], cuts: Iterable[int]) -> list[Sequence[tuple[str, bytes]]]:
     edges = sorted({min(cut, len(messages)) for cut in cuts} | {0, len(messages)})
-    return [messages[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    return [messages[low:high] for low, high in pairwise(edges)]
 
 
 NAMES = st.sampled_from(["d1", "d2", "d3", "d4"])
 STEPS = st.one_of(
     st.tuples(st.just("decision"), NAMES, st.booleans()),
-    st.tuples(st.just("outcome"), NAMES, st.sampled_from(["o1", "o2", "o3", "o4", "o5", "o6"]), st.integers(0, 3), st.booleans()),
+    st.tuples(
+        st.just("outcome"),
+        NAMES,
+        st.sampled_from(["o1", "o2", "o3", "o4", "o5", "o6"]),
+        st.integers(0, 3),
+        st.booleans(),
+    ),
     st.tuples(st.just("activation"), NAMES),
     st.tuples(st.just("tick")),
 )
