@@ -87,8 +87,12 @@ class LoopLog:
                     )
                 )
                 return JoinState(), 0
-            spools = {name: events.from_text(at) for name, at in row.spools.items()}
-            state = JoinState(row.position, row.stream_time, row.sequence, self._open(), self._orphans(), spools)
+            spools = {name: events.from_text(at) for name, at in row.holds.get("spools", {}).items()}
+            held = tuple(events.from_text(at) for at in row.holds.get("held") or ())
+            state = JoinState(
+                row.position, row.stream_time, row.sequence, self._open(), self._orphans(), spools,
+                (held[0], held[1]) if held else None,
+            )  # fmt: skip
             return state, row.attempts
 
     def _open(self) -> dict[str, Open]:
@@ -178,7 +182,7 @@ class LoopLog:
                     position=batch.position,
                     stream_time=batch.stream_time,
                     sequence=batch.sequence,
-                    spools={name: events.to_text(at) for name, at in batch.spools.items()},
+                    holds=_holds(batch),
                 )
             )
 
@@ -314,3 +318,11 @@ class LoopLog:
         minute = time.replace(second=0, microsecond=0)
         segment = str(decision.context.namespaces.get("H", {}).get("segment", "unknown"))
         return (self.loop, minute, decision.policy_id, decision.chosen.offer_id, segment)
+
+
+def _holds(batch: Batch) -> dict[str, Any]:
+    """What keeps decisions from closing, as JSON."""
+    return {
+        "spools": {name: events.to_text(at) for name, at in batch.spools.items()},
+        "held": [events.to_text(at) for at in batch.held] if batch.held else None,
+    }

@@ -98,7 +98,7 @@ stream_positions = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("suspect", BigInteger),
-    Column("spools", JSONB, nullable=False, server_default="{}"),
+    Column("holds", JSONB, nullable=False, server_default="{}"),
 )
 
 decision_keys = Table(
@@ -188,6 +188,8 @@ policy_snapshots = Table(
     _at("stream_time", nullable=True),
     Column("parent", Text),
     Column("arguments", Text, nullable=False),
+    Column("reward_low", Float, nullable=False),
+    Column("reward_high", Float, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("model", LargeBinary, nullable=False),
     Column("reloads", Integer, nullable=False),

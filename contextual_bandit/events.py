@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -65,10 +66,11 @@ def decode(event_id: str, data: bytes) -> Event:
         event_type, version = raw["type"], raw["v"]
         time, payload = from_text(raw["time"]), raw["payload"]
         spooled_at = from_text(raw["spooled_at"]) if "spooled_at" in raw else None
+        known = event_type in TYPES and version == SCHEMA_VERSION and isinstance(payload, dict)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BadEvent(f"event {event_id}: {error!r}") from error
-    if event_type not in TYPES or version != SCHEMA_VERSION:
-        raise BadEvent(f"event {event_id}: unknown type {event_type!r} or version {version!r}")
+    if not known:
+        raise BadEvent(f"event {event_id}: type {event_type!r} of version {version!r} is unknown or has no payload")
     return Event(event_id, event_type, version, time, payload, spooled_at)
 
 
@@ -113,7 +115,12 @@ def decision_payload(decision: Decision) -> dict[str, Any]:
 
 
 def decision_from(payload: Mapping[str, Any]) -> Decision:
-    """A decision read back, equal to the one that was encoded."""
+    """A decision read back, equal to the one that was encoded.
+
+    Raises:
+        BadEvent: no slot, no actions, or a choice that is not among them.
+        KeyError, TypeError, ValueError: the payload is no decision's.
+    """
     names = payload["affinity_names"]
     affinities: Sequence[Features] = [
         dict(zip(names, row, strict=True)) if names is not None else row for row in payload["affinity"]
@@ -122,6 +129,9 @@ def decision_from(payload: Mapping[str, Any]) -> Decision:
         Action(offer_id, features, affinity, version)
         for (offer_id, version, features), affinity in zip(payload["actions"], affinities, strict=True)
     )
+    slots = tuple(_slot_from(slot) for slot in payload["slots"])
+    if not slots or any(not 0 <= slot.chosen < len(actions) for slot in slots):
+        raise BadEvent(f"decision {payload['decision_id']!r} chooses none of its {len(actions)} actions")
     return Decision(
         loop=payload["loop"],
         decision_id=payload["decision_id"],
@@ -131,7 +141,7 @@ def decision_from(payload: Mapping[str, Any]) -> Decision:
         context=Context(payload["context"]),
         actions=actions,
         removed=tuple(Removed(offer_id, reason) for offer_id, reason in payload["removed"]),
-        slots=tuple(_slot_from(slot) for slot in payload["slots"]),
+        slots=slots,
         policy_id=payload["policy_id"],
         snapshot_id=payload["snapshot_id"],
         learning_mode=payload["learning_mode"],
@@ -147,12 +157,20 @@ def outcome_payload(outcome_id: str, decision_id: str, kind: str, value: float, 
 
 
 def outcome_from(payload: Mapping[str, Any], received_at: datetime) -> Outcome:
-    """An outcome read back, with the stream time at which it was received."""
+    """An outcome read back, with the stream time at which it was received.
+
+    Raises:
+        BadEvent: the value is no finite number.
+        KeyError: the payload is no outcome's.
+    """
+    value = payload["value"]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise BadEvent(f"outcome {payload['outcome_id']!r} has the value {value!r}")
     return Outcome(
         outcome_id=payload["outcome_id"],
         decision_id=payload["decision_id"],
         kind=payload["kind"],
-        value=payload["value"],
+        value=float(value),
         received_at=received_at,
         final=payload["final"],
     )

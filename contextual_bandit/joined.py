@@ -56,6 +56,7 @@ class Batch:
     adopted: list[str] = field(default_factory=list)
     set_aside: list[tuple[str, bytes, str]] = field(default_factory=list)
     spools: dict[str, datetime] = field(default_factory=dict)
+    held: tuple[datetime, datetime] | None = None
     controls: list[Event] = field(default_factory=list)
     repeated: int = 0
     late: int = 0
@@ -63,7 +64,10 @@ class Batch:
 
 @dataclass(slots=True)
 class JoinState:
-    """Where a loop's join stands: what PostgreSQL holds, read back at start."""
+    """Where a loop's join stands: what PostgreSQL holds, read back at start.
+
+    ``spools`` are the announced ones with the time of their oldest message; ``held`` is (closing stands at, until).
+    """
 
     position: str = "0-0"
     stream_time: datetime | None = None
@@ -71,3 +75,4 @@ class JoinState:
     open: dict[str, Open] = field(default_factory=dict)
     orphans: dict[str, list[Outcome]] = field(default_factory=dict)
     spools: dict[str, datetime] = field(default_factory=dict)
+    held: tuple[datetime, datetime] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from contextual_bandit.types import Aggregation, Clock, LearningMode
+from contextual_bandit.types import Aggregation, Clock, LearningMode, LearningSetting
 
 DEFAULT_LOOP = "default"
 
@@ -49,3 +49,8 @@ class LoopConfig:
     time_zone: str = "UTC"
     retention_days: int = 90
     version: int = 1
+
+    @property
+    def setting(self) -> LearningSetting:
+        """What the loop's policy is trained by."""
+        return LearningSetting(self.arguments, self.reward.low, self.reward.high)

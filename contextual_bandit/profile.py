@@ -106,11 +106,9 @@ class Profile:
         history.orders += 1
         history.spend += activity.amount or 0.0
         day = day_of(at)
-        if not history.add_day(day):
-            return []
         if self.first_purchase_day is None or day < self.first_purchase_day:
             self.first_purchase_day = day
-        return [(activity.category, day)]
+        return [(activity.category, day)] if history.add_day(day) else []
 
     def encode(self) -> bytes:
         """The stored form."""
@@ -142,13 +140,15 @@ class Population:
 
     def add_day(self, category: str, day: int) -> None:
         """Count one customer's new purchase day in a category."""
-        self.days[category] = self.days.get(category, 0.0) + self._weight(day)
+        weight = self._weight(day)
+        self.days[category] = self.days.get(category, 0.0) + weight
 
     def move_first(self, old: int | None, new: int | None) -> None:
         """Follow a change of a customer's first purchase day."""
         if new is None or new == old:
             return
-        self.firsts += self._weight(new)
+        weight = self._weight(new)
+        self.firsts += weight
         if old is None:
             self.buyers += 1
         else:
@@ -161,6 +161,7 @@ class Population:
         return self.days.get(category, 0.0) * factor / weeks if weeks > 1.0 else 0.0
 
     def _weight(self, day: int) -> float:
+        """What a day counts as of ``as_of_day``. It may move that day and decay the sums: call it before them."""
         if day > self.as_of_day:
             factor = 0.5 ** ((day - self.as_of_day) / POPULATION_HALF_LIFE_DAYS)
             self.days = {name: value * factor for name, value in self.days.items()}

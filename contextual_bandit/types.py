@@ -141,6 +141,15 @@ class LoggedInteraction:
 
 
 @dataclass(frozen=True, slots=True)
+class LearningSetting:
+    """How a policy learns: Vowpal Wabbit's arguments, and the reward range that is mapped to costs 0 to -1."""
+
+    arguments: str
+    reward_low: float = 0.0
+    reward_high: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class PolicySnapshot:
     """A policy's state as bytes, and where it came from."""
 
@@ -152,8 +161,15 @@ class PolicySnapshot:
     stream_time: datetime | None
     parent: str | None
     arguments: str
+    reward_low: float
+    reward_high: float
     model: bytes
     sha256: str
+
+    @property
+    def setting(self) -> LearningSetting:
+        """What it was trained by."""
+        return LearningSetting(self.arguments, self.reward_low, self.reward_high)
 
 
 @dataclass(frozen=True, slots=True)

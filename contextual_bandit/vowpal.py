@@ -6,6 +6,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from math import fsum
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pylibvw
 from vowpalwabbit.pyvw import Workspace
 
-from contextual_bandit.types import Action, Context, Features, FeatureValue, LoggedInteraction
+from contextual_bandit.types import Action, Context, Features, FeatureValue, LearningSetting, LoggedInteraction
 
 # Explorers whose probabilities can be replayed to the byte; bag, cover and rnd draw from hidden state.
 FLAGS = frozenset({"--cb_explore_adf", "--squarecb", "--regcb", "--regcbopt", "--softmax", "--synthcover",
@@ -99,13 +100,16 @@ class VowpalPolicy:
     learning, replay and audit see the same bits.
     """
 
-    def __init__(self, arguments: str, model: bytes | None = None) -> None:
-        """Build from a learning setting, untrained or continuing from a saved model.
+    def __init__(self, setting: LearningSetting | str, model: bytes | None = None) -> None:
+        """Build from a learning setting (or its arguments alone), untrained or continuing from a saved model.
+
+        Rewards in the setting's range become costs from 0 down to -1, since explorers assume costs of that size.
 
         Raises:
             RuntimeError: the setting or the model's bytes are refused.
         """
-        self.arguments = arguments
+        self.setting = LearningSetting(setting) if isinstance(setting, str) else setting
+        arguments = self.setting.arguments
         if model is None:
             self._workspace = Workspace(f"{arguments} {_OWN}")
         else:
@@ -150,7 +154,7 @@ class VowpalPolicy:
             slot = decision.slots[0]
             if slot.propensity is None:
                 raise ValueError(f"decision {decision.decision_id!r} has no propensity to learn from")
-            label = f"0:{-interaction.reward!r}:{slot.propensity!r} "
+            label = f"0:{self._cost(interaction.reward)!r}:{slot.propensity!r} "
             lines = [_shared(decision.context)]
             for index, action in enumerate(decision.actions):
                 lines.append((label if index == slot.chosen else "") + _action(action))
@@ -160,9 +164,8 @@ class VowpalPolicy:
             pylibvw.vw.learn_multi(self._workspace, examples)
             pylibvw.vw._finish_example_multi_ex(self._workspace, examples)
 
-    def check(self, context: Context, actions: Sequence[Action]) -> None:
-        """Raise UnusableExample unless the features parse to 1 + K examples."""
-        self.distribution(context, actions)
+    def _cost(self, reward: float) -> float:
+        return (self.setting.reward_low - reward) / (self.setting.reward_high - self.setting.reward_low)
 
     def save(self) -> bytes:
         """The whole learning state; loading it and going on equals never having stopped."""
@@ -237,6 +240,7 @@ def _binary(name: str, value: FeatureValue) -> tuple[str, float]:
     return _token(name), value
 
 
+@lru_cache(maxsize=8192)
 def _token(text: str) -> str:
     return _UNSAFE.sub(_escape, text)
 

@@ -149,10 +149,11 @@ class Ranker:
         population = await self._customers.population()
         affinities = Affinities(known.profile, population, occurred_at)
         context = build_context(loop, occurred_at, known.profile, known.demographics, client_context)
+        features_of = self._serving.catalogue.features
         actions = [
             Action(
                 offer.offer_id,
-                {"category": offer.category, **offer.features},
+                features_of[offer.offer_id],
                 affinities.of(offer.category),
                 offer.version,
             )

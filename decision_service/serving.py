@@ -21,7 +21,7 @@ from adapters.streams import VERSIONS_KEY
 from adapters.telemetry import ServiceMetrics
 from contextual_bandit.decide import ServingPolicy
 from contextual_bandit.loops import LoopConfig
-from contextual_bandit.types import Action, Context, Offer
+from contextual_bandit.types import Action, Context, Features, Offer
 from contextual_bandit.vowpal import VowpalPolicy, policy_id
 from decision_service.access import Access
 
@@ -31,10 +31,11 @@ FULL_LOOK_EVERY = 40
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All offers at one version, by id."""
+    """All offers at one version, by id, and each one's features as the policy sees them."""
 
     version: int
     offers: Mapping[str, Offer]
+    features: Mapping[str, Features]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Serving:
         self, sources: Sources, client: redis.asyncio.Redis, access: Access, metrics: ServiceMetrics,
         poll_seconds: float,
     ) -> None:  # fmt: skip
-        self.catalogue = Catalogue(-1, {})
+        self.catalogue = Catalogue(-1, {}, {})
         self.loops: Mapping[str, LoopConfig] = {}
         self.policies: dict[str, ServingPolicy] = {}
         self._sources = sources
@@ -95,7 +96,9 @@ class Serving:
             if self._changed(versions, "catalogue"):
                 offers = await asyncio.to_thread(self._sources.catalogue.all)
                 self.catalogue = Catalogue(
-                    int(versions.get("catalogue", "0")), {offer.offer_id: offer for offer in offers}
+                    int(versions.get("catalogue", "0")),
+                    {offer.offer_id: offer for offer in offers},
+                    {offer.offer_id: features_of(offer) for offer in offers},
                 )
                 self._seen["catalogue"] = versions.get("catalogue", "")
             if self._changed(versions, "keys"):
@@ -131,9 +134,9 @@ class Serving:
         if snapshot is None:
             # The learner has not begun: untrained, exactly as its first snapshot will be.
             config = self.loops[loop]
-            policy = VowpalPolicy(config.arguments)
+            policy = VowpalPolicy(config.setting)
             return ServingPolicy(policy, policy_id(config.arguments), f"{loop}-g1-0")
-        policy = VowpalPolicy(snapshot.arguments, snapshot.model)
+        policy = VowpalPolicy(snapshot.setting, snapshot.model)
         self._warm(policy)
         return ServingPolicy(policy, snapshot.policy_id, snapshot.snapshot_id)
 
@@ -141,7 +144,9 @@ class Serving:
         """Parse the catalogue's active offers before the first request needs them."""
         active = [offer for offer in self.catalogue.offers.values() if offer.status == "active"]
         if active:
-            policy.distribution(Context({}), [action_of(offer) for offer in active])
+            policy.distribution(
+                Context({}), [Action(offer.offer_id, features_of(offer), {}, offer.version) for offer in active]
+            )
 
     async def _follow(self) -> None:
         looks = 0
@@ -154,9 +159,9 @@ class Serving:
                 log.exception("cannot refresh; serving goes on with what is loaded")
 
 
-def action_of(offer: Offer) -> Action:
-    """A catalogue offer as the policy sees it, without a customer."""
-    return Action(offer.offer_id, {"category": offer.category, **offer.features}, {}, offer.version)
+def features_of(offer: Offer) -> Features:
+    """A catalogue offer's features as the policy sees them."""
+    return {"category": offer.category, **offer.features}
 
 
 def utc_now() -> datetime:

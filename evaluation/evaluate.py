@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import Self, TypeAlias
+from typing import Self
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from evaluation.estimators import (
     DirectMethod,
     DoublyRobust,
     FloatArray,
-    IntArray,
     Ips,
     PairedDifference,
     PointEstimator,
@@ -37,99 +36,13 @@ from evaluation.estimators import (
 )
 from evaluation.intervals import PoissonBootstrap, hash_ids, normal_interval
 from evaluation.reward_model import CrossFittedRates, by_offer, fold_of
+from evaluation.series import Series, SeriesPoint
+from evaluation.targets import STANDARD_TARGETS, Chunk, TargetPolicy, fixed_offer, logged
 
 CHUNK_SIZE = 8192
-MOST_POINTS = 400
 
 # Numerator and denominator columns of each estimator in the bootstrap of ``PolicySums``; column 0 is the count.
 _RATIOS = {"ips": (2, 0), "snips": (2, 1), "dm": (3, 0), "dr": (4, 0)}
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Decisions as arrays: n decisions, and their m (decision, eligible action) pairs in order.
-
-    Attributes:
-        decisions: the n decisions.
-        codes: number of each offer id seen so far in the log.
-        row: decision of each pair, (m,).
-        first: pair of each decision's first action, (n,).
-        chosen: pair that was chosen, (n,).
-        offer: offer code of each pair, (m,).
-        key: reward model's key of each pair, (m,).
-        served: logged probability of each pair, (m,).
-        reward: (n,).
-        propensity: logged probability of the chosen action, (n,).
-        hashes: of the decision ids, (n,).
-        closed_at: (n,).
-    """
-
-    decisions: tuple[Decision, ...]
-    codes: Mapping[str, int]
-    row: IntArray
-    first: IntArray
-    chosen: IntArray
-    offer: IntArray
-    key: IntArray
-    served: FloatArray
-    reward: FloatArray
-    propensity: FloatArray
-    hashes: IntArray
-    closed_at: tuple[datetime, ...]
-
-    def per_decision(self, values: FloatArray) -> FloatArray:
-        """Sum over each decision's actions: (m,) becomes (n,)."""
-        return np.bincount(self.row, weights=values, minlength=len(self.decisions)).astype(np.float64)
-
-
-TargetPolicy: TypeAlias = Callable[[Chunk], FloatArray]
-"""Probability of every (decision, eligible action) pair, (m,); what it leaves below 1 in a decision is unsupported."""
-
-
-def logged(chunk: Chunk) -> FloatArray:
-    """The served policy itself."""
-    return chunk.served
-
-
-def uniform(chunk: Chunk) -> FloatArray:
-    """Every eligible offer alike."""
-    return np.asarray((1.0 / np.bincount(chunk.row))[chunk.row])
-
-
-def first_action(chunk: Chunk) -> FloatArray:
-    """Always the first action of the request."""
-    target = np.zeros(len(chunk.row))
-    target[chunk.first] = 1.0
-    return target
-
-
-def fixed_offer(offer_id: str) -> TargetPolicy:
-    """Always this offer; where it was not eligible, its mass has no support."""
-
-    def target(chunk: Chunk) -> FloatArray:
-        return np.where(chunk.offer == chunk.codes.get(offer_id, -1), 1.0, 0.0)
-
-    return target
-
-
-def from_function(function: Callable[[Decision], Sequence[float]]) -> TargetPolicy:
-    """A function that gives each decision's probabilities over ``decision.actions``.
-
-    The policy raises ValueError when the function gives another number of probabilities.
-    """
-
-    def target(chunk: Chunk) -> FloatArray:
-        given = [tuple(function(decision)) for decision in chunk.decisions]
-        for decision, one in zip(chunk.decisions, given, strict=True):
-            if len(one) != len(decision.actions):
-                name = decision.decision_id
-                raise ValueError(f"decision {name}: {len(one)} probabilities for {len(decision.actions)} actions")
-        return np.concatenate([np.asarray(one, dtype=np.float64) for one in given])
-
-    return target
-
-
-STANDARD_TARGETS: Mapping[str, TargetPolicy] = {"logged": logged, "uniform": uniform, "first": first_action}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,15 +86,6 @@ class PolicyEvaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesPoint:
-    """Cumulative IPS estimates by policy after ``n`` decisions, each (value, standard error)."""
-
-    n: int
-    closed_at: datetime
-    values: Mapping[str, tuple[float, float]]
-
-
-@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Result of an evaluation; ``headline`` names the policy that ``verdict`` and ``reasons`` are about."""
 
@@ -212,35 +116,6 @@ class Evaluation:
             if policy.name == name:
                 return policy
         raise KeyError(name)
-
-
-@dataclass(slots=True)
-class _Series:
-    """Cumulative sums at every ``stride`` decisions; thinned by half when full, so its size is bounded."""
-
-    stride: int = 25
-    n: int = 0
-    sums: dict[str, FloatArray] = field(default_factory=dict)
-    points: list[SeriesPoint] = field(default_factory=list)
-
-    def add(self, chunk: Chunk, terms: Mapping[str, FloatArray]) -> None:
-        rows = len(chunk.decisions)
-        running = {}
-        for name, term in terms.items():
-            before = self.sums.get(name, np.zeros(2))
-            running[name] = np.cumsum(np.stack((term, term**2)), axis=1) + before[:, np.newaxis]
-            self.sums[name] = running[name][:, -1]
-        for n in range((self.n // self.stride + 1) * self.stride, self.n + rows + 1, self.stride):
-            at = n - self.n - 1
-            values = {}
-            for name, sums in running.items():
-                mean, square = float(sums[0, at]) / n, float(sums[1, at]) / n
-                values[name] = (mean, (max(0.0, square - mean**2) / n) ** 0.5)
-            self.points.append(SeriesPoint(n, chunk.closed_at[at], values))
-        self.n += rows
-        while len(self.points) > MOST_POINTS:
-            self.stride *= 2
-            self.points = [point for point in self.points if point.n % self.stride == 0]
 
 
 @dataclass(slots=True)
@@ -362,7 +237,7 @@ def evaluate(
         raise ValueError(f"policy {against!r} to compare against is not among {', '.join(targets)}")
     reader = _Reader(key_of)
     model = CrossFittedRates(smoothing)
-    calibration, series = Calibration.empty(), _Series()
+    calibration, series = Calibration.empty(), Series()
     sums: dict[str, PolicySums] = {}
     first_at = last_at = None
     usable = reader.usable(interactions)

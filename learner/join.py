@@ -26,7 +26,6 @@ class Joiner:
     def __init__(self, config: LoopConfig, state: JoinState) -> None:
         self.config = config
         self.state = state
-        self._held: tuple[datetime, datetime] | None = None
         self._due = [(entry.closes_at, entry.position, key) for key, entry in state.open.items()]
         heapq.heapify(self._due)
 
@@ -56,7 +55,7 @@ class Joiner:
                 batch.set_aside.append((position, data, repr(error)))
         self._close_due(batch)
         batch.position, batch.stream_time, batch.sequence = state.position, state.stream_time, state.sequence
-        batch.spools = dict(state.spools)
+        batch.spools, batch.held = dict(state.spools), state.held
         return batch
 
     def _time(self, event: Event) -> datetime:
@@ -96,7 +95,7 @@ class Joiner:
         if self.config.clock == "simulated" or before is None or not self.state.open:
             return
         if (time - before).total_seconds() > OUTAGE_SECONDS:
-            self._held = (before, time + timedelta(seconds=OUTAGE_SECONDS))
+            self.state.held = (before, time + timedelta(seconds=OUTAGE_SECONDS))
 
     def _open(self, event: Event, data: bytes, time: datetime, batch: Batch, decided: set[str]) -> None:
         decision = events.decision_from(event.payload)
@@ -142,11 +141,11 @@ class Joiner:
         if self.state.stream_time is None:
             return
         reached = self.state.stream_time
-        if self._held is not None:
-            if reached < self._held[1]:
-                reached = self._held[0]
+        if self.state.held is not None:
+            if reached < self.state.held[1]:
+                reached = self.state.held[0]
             else:
-                self._held = None
+                self.state.held = None
         limit = min([reached, *self.state.spools.values()]) - timedelta(seconds=self.config.grace_seconds)
         while self._due and self._due[0][0] < limit:
             closes_at, position, decision_id = heapq.heappop(self._due)

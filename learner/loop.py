@@ -58,8 +58,8 @@ class LoopWriter:
             self._joiner = Joiner(config, state)
             newest = stores.snapshots.newest(config.loop)
             generation = newest.generation if newest else 1
-            arguments = newest.arguments if newest else config.arguments
-            self._trainer = open_trainer(stores.snapshots, config.loop, generation, arguments, _now())
+            setting = newest.setting if newest else config.setting
+            self._trainer = open_trainer(stores.snapshots, config.loop, generation, setting, _now())
             self._catch_up(attempts)
             self._follow_setting()
         except BaseException:
@@ -166,14 +166,14 @@ class LoopWriter:
 
     def _follow_setting(self) -> None:
         """A new learning setting starts a generation trained on the log so far; the old model serves meanwhile."""
-        if self._trainer.arguments == self.config.arguments:
+        if self._trainer.setting == self.config.setting:
             return
         log.info("new generation", extra={"loop": self.config.loop, "arguments": self.config.arguments})
         self._checkpoint()
         parent = self._trainer.snapshot(self._joiner.state.stream_time)
         self._trainer.close()
         history = read_interactions(self._stores.engine, self.config.loop, learnable=True)
-        self._trainer = open_generation(self._stores.snapshots, parent, self.config.arguments, history, _now())
+        self._trainer = open_generation(self._stores.snapshots, parent, self.config.setting, history, _now())
         self._trainer.trained_through = self._joiner.state.sequence
 
     def _count(self, batch: Batch, messages: int) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from adapters.snapshots import SnapshotStore, snapshot_id
-from contextual_bandit.types import LoggedInteraction, PolicySnapshot
+from contextual_bandit.types import LearningSetting, LoggedInteraction, PolicySnapshot
 from contextual_bandit.vowpal import VowpalPolicy, policy_id
 
 
@@ -27,9 +27,9 @@ class Trainer:
         self._saved = newest
 
     @property
-    def arguments(self) -> str:
+    def setting(self) -> LearningSetting:
         """The learning setting that this generation trains."""
-        return self._policy.arguments
+        return self._policy.setting
 
     @property
     def saved_through(self) -> int:
@@ -62,16 +62,16 @@ class Trainer:
         self._policy.close()
 
 
-def open_trainer(store: SnapshotStore, loop: str, generation: int, arguments: str, now: datetime) -> Trainer:
+def open_trainer(store: SnapshotStore, loop: str, generation: int, setting: LearningSetting, now: datetime) -> Trainer:
     """Go on from the generation's newest snapshot, which is recorded as a reload, or start it untrained."""
     newest = store.newest(loop, generation=generation)
     if newest is None:
-        policy = VowpalPolicy(arguments)
+        policy = VowpalPolicy(setting)
         newest = make_snapshot(loop, generation, 0, None, None, policy)
         policy.close()
         store.add(newest, publish=True, now=now)
     # Every generation goes on from its base's bytes, so that a replay has one place to start from.
-    policy = VowpalPolicy(newest.arguments, newest.model)
+    policy = VowpalPolicy(newest.setting, newest.model)
     store.mark_reload(newest.snapshot_id)
     published = store.newest(loop, published=True, generation=generation) or newest
     trainer = Trainer(loop, generation, policy, newest, published.stream_time)
@@ -80,11 +80,15 @@ def open_trainer(store: SnapshotStore, loop: str, generation: int, arguments: st
 
 
 def open_generation(
-    store: SnapshotStore, parent: PolicySnapshot, arguments: str, history: Iterable[LoggedInteraction], now: datetime
+    store: SnapshotStore,
+    parent: PolicySnapshot,
+    setting: LearningSetting,
+    history: Iterable[LoggedInteraction],
+    now: datetime,
 ) -> Trainer:
     """Begin the next generation: the new learning setting, trained on the log so far, becomes its base."""
     generation = parent.generation + 1
-    policy = VowpalPolicy(arguments)
+    policy = VowpalPolicy(setting)
     through = parent.trained_through
     for interaction in history:
         policy.learn([interaction])
@@ -92,18 +96,18 @@ def open_generation(
     base = make_snapshot(parent.loop, generation, through, parent.stream_time, parent.snapshot_id, policy)
     policy.close()
     store.add(base, publish=True, now=now)
-    return open_trainer(store, parent.loop, generation, arguments, now)
+    return open_trainer(store, parent.loop, generation, setting, now)
 
 
 def make_snapshot(
     loop: str, generation: int, through: int, stream_time: datetime | None, parent: str | None, policy: VowpalPolicy
 ) -> PolicySnapshot:
     """A policy's state as a snapshot."""
-    model = policy.save()
+    setting, model = policy.setting, policy.save()
     name = snapshot_id(loop, generation, through)
     return PolicySnapshot(
-        name, loop, policy_id(policy.arguments), generation, through, stream_time, parent, policy.arguments, model,
-        sha256(model).hexdigest(),
+        name, loop, policy_id(setting.arguments), generation, through, stream_time, parent, setting.arguments,
+        setting.reward_low, setting.reward_high, model, sha256(model).hexdigest(),
     )  # fmt: skip
 
 
@@ -146,7 +150,7 @@ def verify(store: SnapshotStore, loop: str, interactions: Iterable[LoggedInterac
         point for point in store.reload_points(loop, serving.generation)
         if base.trained_through < point < serving.trained_through
     ]  # fmt: skip
-    policy = VowpalPolicy(serving.arguments, base.model)
+    policy = VowpalPolicy(serving.setting, base.model)
     learned = reloads = 0
     for interaction in _within(interactions, base.trained_through, serving.trained_through):
         while reloads < len(points) and points[reloads] < interaction.sequence:
@@ -170,6 +174,6 @@ def _within(interactions: Iterable[LoggedInteraction], after: int, through: int)
 
 
 def _reload(policy: VowpalPolicy) -> VowpalPolicy:
-    arguments, model = policy.arguments, policy.save()
+    setting, model = policy.setting, policy.save()
     policy.close()
-    return VowpalPolicy(arguments, model)
+    return VowpalPolicy(setting, model)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
+import shutil
 import sys
 import tempfile
 
@@ -32,15 +34,18 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         return 0 if words else 2
     module, keeps_name, _ = COMMANDS[words[0]]
-    _share_metrics()
+    if words[0] == "serve":
+        _share_metrics()
     run = importlib.import_module(module).main
     return int(run(words if keeps_name else words[1:]))
 
 
 def _share_metrics() -> None:
-    """Several processes count into one folder; the metrics library reads its name before it is imported."""
+    """Workers count into one folder; the metrics library reads its name before it is imported."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="offerloop-metrics-")
+        folder = tempfile.mkdtemp(prefix="offerloop-metrics-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def _audit(installation: Installation, console: Console) -> dict[str, int]:
             snapshot = snapshots.get(decision.snapshot_id)
             if snapshot is None:
                 raise LookupError(f"snapshot {decision.snapshot_id!r} of decision {decision.decision_id!r} is gone")
-            policy = policies[decision.snapshot_id] = VowpalPolicy(snapshot.arguments, snapshot.model)
+            policy = policies[decision.snapshot_id] = VowpalPolicy(snapshot.setting, snapshot.model)
             if len(policies) > 8:
                 policies.popitem(last=False)[1].close()
         return policy.distribution(decision.context, decision.actions)

@@ -276,9 +276,10 @@ def test_no_clock_or_randomness_of_the_process_in_the_mathematics() -> None:
 def test_every_command_answers_help(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OFFERLOOP_")}
+    environment |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     found = subprocess.run(
         [sys.executable, "-m", "offerloop", *words, "--help"],
-        cwd=tmp_path / "here", env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=False,
+        cwd=tmp_path / "here", env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     assert "usage: offerloop" in found.stdout

@@ -183,6 +183,8 @@ def upgrade() -> None:
         sa.Column("stream_time", sa.DateTime(timezone=True), nullable=True),
         sa.Column("parent", sa.Text(), nullable=True),
         sa.Column("arguments", sa.Text(), nullable=False),
+        sa.Column("reward_low", sa.Float(), nullable=False),
+        sa.Column("reward_high", sa.Float(), nullable=False),
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column("model", sa.LargeBinary(), nullable=False),
         sa.Column("reloads", sa.Integer(), nullable=False),
@@ -220,7 +222,7 @@ def upgrade() -> None:
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("suspect", sa.BigInteger(), nullable=True),
-        sa.Column("spools", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
+        sa.Column("holds", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.PrimaryKeyConstraint("stream", name=op.f("pk_stream_positions")),
     )
 

@@ -14,7 +14,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +76,11 @@ class Farm:
         with log.open("w") as output:
             popen = subprocess.Popen(
                 [sys.executable, "-m", "offerloop", *words],
-                env=self.environment, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT, text=True,
+                env=self.environment,
+                cwd=REPOSITORY,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
             )
         self.started.append(Process(popen, log))
         return self.started[-1]
@@ -218,8 +221,12 @@ class Shop:
         kind = dice.choice(["phone", "desk"])
         deferred = dice.random() < 0.2
         body = {
-            "loop": LOOP, "decision_id": decision_id, "customer_id": f"c{dice.randrange(50)}",
-            "context": {"device": {"kind": kind}}, "candidates": CANDIDATES, "defer_activation": deferred,
+            "loop": LOOP,
+            "decision_id": decision_id,
+            "customer_id": f"c{dice.randrange(50)}",
+            "context": {"device": {"kind": kind}},
+            "candidates": CANDIDATES,
+            "defer_activation": deferred,
         }
         began = time.monotonic()
         answer = self.post(clients, number, "/v1/rank", body)

@@ -206,10 +206,14 @@ def test_a_snapshot_gives_equal_probabilities(arguments: str, log: list[LoggedIn
         assert answers(policy, moments(4)) == expected
 
 
-@settings
-def test_a_policy_learns(arguments: str, log: list[LoggedInteraction]) -> None:
-    if any(word in arguments for word in ("--first", "--regcb", "--sgd")):
-        pytest.skip("its probabilities say little after so few interactions")
+# The probabilities of these say little after so few interactions: --first is greedy after a fixed count, --regcb spreads
+# evenly over what may still be best, --sgd learns slowly.
+SLOW = ("first", "regcb", "regcbopt", "sgd")
+
+
+@pytest.mark.parametrize("name", [name for name in RESUMABLE if name not in SLOW])
+def test_a_policy_learns(name: str, log: list[LoggedInteraction]) -> None:
+    arguments = RESUMABLE[name]
     liked = 0.0
     with opened(arguments) as policy:
         for _ in range(4):
@@ -268,7 +272,7 @@ def test_asking_another_policy_does_not_matter(arguments: str, log: list[LoggedI
             for interaction in log:
                 policy.learn([interaction])
                 answers(bystander, moments(2))
-                bystander.check(*moments(1, version=3)[0])
+                bystander.distribution(*moments(1, version=3)[0])
             assert policy.save() == quiet
 
 

@@ -25,7 +25,18 @@ def snapshot(loop: str, through: int = 0, generation: int = 1, model: bytes | No
     name = snapshot_id(loop, generation, through)
     at = NOW + timedelta(seconds=through)
     return PolicySnapshot(
-        name, loop, "vw-1", generation, through, at, None, "--cb_explore_adf", model, sha256(model).hexdigest()
+        name,
+        loop,
+        "vw-1",
+        generation,
+        through,
+        at,
+        None,
+        "--cb_explore_adf",
+        -1.0,
+        2.0,
+        model,
+        sha256(model).hexdigest(),
     )
 
 

@@ -44,7 +44,12 @@ class Installation:
         """One `offerloop` command in this installation's environment."""
         return subprocess.run(
             [sys.executable, "-m", "offerloop", *words],
-            env=self.environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=seconds, check=False,
+            env=self.environment,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
         )
 
 
@@ -81,7 +86,11 @@ def running(data_dir: Path, *arguments: str, **settings: str) -> Iterator[Instal
         errors.open("w") as error_file,
         subprocess.Popen(
             [sys.executable, "-m", "offerloop", "up", "--port", "0", *arguments],
-            env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=error_file, text=True,
+            env=environment,
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=error_file,
+            text=True,
         ) as process,
     ):
         try:
@@ -142,7 +151,9 @@ class Loop:
 
     def reward(self, decision_id: str, expect: int = 202, **body: Any) -> dict[str, Any]:
         headers = body.pop("headers", {})
-        answer = self.api.post("/v1/reward", json={"loop": self.name, "decision_id": decision_id, **body}, headers=headers)
+        answer = self.api.post(
+            "/v1/reward", json={"loop": self.name, "decision_id": decision_id, **body}, headers=headers
+        )
         assert answer.status_code == expect, answer.text
         return answer.json()
 

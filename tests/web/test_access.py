@@ -15,10 +15,21 @@ def admin(guarded):
 
 
 @pytest.fixture
-def new_key(admin):
+def new_key(admin, guarded, until):
+    """A key that every worker knows (they have a second to hear of it)."""
+
     def make(role):
         made = admin.post("/v1/keys", json={"name": f"a {role}", "role": role})
         assert made.status_code == 201, made.text
+
+        def known():
+            codes = set()
+            for _ in range(12):  # new connections, so that both workers are asked
+                with guarded.client(made.json()["secret"]) as caller:
+                    codes.add(caller.get("/v1/offers").status_code)
+            return codes == {200}
+
+        until(known, 3, "the new key works")
         return made.json()
 
     return make
@@ -39,7 +50,9 @@ def test_without_a_key_everything_is_401(guarded, problem, method, path):
         problem(answer, 401)
 
 
-@pytest.mark.parametrize("header", ["Bearer wrong", "Bearer ", "Bearer", "Basic dGVzdDp0ZXN0", "test-admin-kez", "Bearer test-admin-key2"])
+@pytest.mark.parametrize(
+    "header", ["Bearer wrong", "Bearer", "Basic dGVzdDp0ZXN0", "test-admin-kez", "Bearer test-admin-key2"]
+)
 def test_wrong_keys_are_401(guarded, problem, header):
     with guarded.client(Authorization=header) as stranger:
         problem(stranger.post("/v1/rank", json=RANK), 401)
@@ -104,7 +117,12 @@ def test_revoked_keys_stop_working_in_every_worker(guarded, admin, new_key, unti
 
 
 @pytest.mark.parametrize(
-    "headers", [{"X-Forwarded-For": "203.0.113.9"}, {"X-Forwarded-For": "203.0.113.9, 127.0.0.1"}, {"X-Forwarded-For": "127.0.0.1, 203.0.113.9"}]
+    "headers",
+    [
+        {"X-Forwarded-For": "203.0.113.9"},
+        {"X-Forwarded-For": "203.0.113.9, 127.0.0.1"},
+        {"X-Forwarded-For": "127.0.0.1, 203.0.113.9"},
+    ],
 )
 @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/rank"), ("GET", "/v1/offers"), ("POST", "/v1/keys")])
 def test_with_no_key_only_loopback_is_served(service, problem, headers, method, path):
@@ -152,5 +170,7 @@ def test_the_first_key_closes_the_door_and_a_restart_forgets_nothing(up, tmp_pat
 
 def test_other_ways_to_name_the_key_are_not_needed(guarded):
     """The scheme's name is case-insensitive (RFC 9110)."""
-    with httpx.Client(base_url=guarded.url, trust_env=False, headers={"Authorization": "bearer test-admin-key"}) as client:
+    with httpx.Client(
+        base_url=guarded.url, trust_env=False, headers={"Authorization": "bearer test-admin-key"}
+    ) as client:
         assert client.get("/v1/offers").status_code == 200

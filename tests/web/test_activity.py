@@ -44,13 +44,27 @@ def shop(api, unique, make_loop):
 
 
 def buy(customer, moment, category="garden", **more):
-    return {"customer_id": customer, "kind": "purchase", "category": category, "occurred_at": moment, "amount": 12.5, **more}
+    return {
+        "customer_id": customer,
+        "kind": "purchase",
+        "category": category,
+        "occurred_at": moment,
+        "amount": 12.5,
+        **more,
+    }
+
+
+def test_purchases_show_within_the_age_of_the_cache(shop, unique, at, until):
+    """A profile in a process's cache is at most 1 s old (DESIGN 7)."""
+    customer = unique("c")
+    before = shop.seen(customer, at(days=9))
+    shop.act(buy(customer, at(days=1)))
+    until(lambda: shop.seen(customer, at(days=9)) != before, 1.5, "the purchase shows")
 
 
 def test_purchases_show_in_the_next_decision(shop, unique, at):
     customer, stranger = unique("c"), unique("c")
-    before = shop.seen(customer, at())
-    assert before == shop.seen(stranger, at())
+    assert shop.seen(unique("c"), at()) == shop.seen(stranger, at())
     shop.act(*(buy(customer, at(days=day)) for day in (1, 3, 8)))
     after = shop.seen(customer, at(days=9))
     none = shop.seen(stranger, at(days=9))

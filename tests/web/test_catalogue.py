@@ -216,8 +216,13 @@ def test_a_changed_setting_starts_a_generation_while_the_loop_serves(make_loop, 
     old = loop.status()["snapshot_id"]
     changed = api.put(
         f"/v1/loops/{loop.name}",
-        json={"clock": "simulated", "close_on_final": True, "export_frequency_seconds": 1, "exploration_floor": 0.1,
-              "arguments": "--cb_explore_adf --squarecb --cb_type mtr"},
+        json={
+            "clock": "simulated",
+            "close_on_final": True,
+            "export_frequency_seconds": 1,
+            "exploration_floor": 0.1,
+            "arguments": "--cb_explore_adf --squarecb --cb_type mtr",
+        },
     )
     assert changed.status_code == 200, changed.text
     seen = []

@@ -6,6 +6,7 @@ import json
 import random
 from typing import Any
 
+import httpx
 import pytest
 
 SEED = 20260306
@@ -27,7 +28,19 @@ NASTY_VALUES: list[Any] = [
     {"a": []}, {"_label": 1}, {"": {"": ""}}, {"a": {"b": {"c": {"d": 1}}}}, {"_label_cost": -1, "_label_probability": 0.5},
     [1e308] * 20, ["|"] * 20, list(range(300)), [0.5] * 2000, float("nan"), float("inf"), float("-inf"), [1, float("nan")],
 ]  # fmt: skip
-RAW_VALUES = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", '"\\ud800"', '"\\udfff\\ud800"', "00", "0x10", "1" * 400, '"\\u0000"']
+RAW_VALUES = [
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e999",
+    "-1e999",
+    '"\\ud800"',
+    '"\\udfff\\ud800"',
+    "00",
+    "0x10",
+    "1" * 400,
+    '"\\u0000"',
+]
 
 
 def nested(depth: int) -> Any:
@@ -47,7 +60,10 @@ def features(dice: random.Random) -> dict[str, Any]:
 
 
 def random_text(dice: random.Random) -> str:
-    return "".join(chr(dice.choice([dice.randrange(32), dice.randrange(128), dice.randrange(0xD7FF)])) for _ in range(dice.randrange(1, 9)))
+    return "".join(
+        chr(dice.choice([dice.randrange(32), dice.randrange(128), dice.randrange(0xD7FF)]))
+        for _ in range(dice.randrange(1, 9))
+    )
 
 
 def generated(dice: random.Random) -> bytes:
@@ -63,7 +79,9 @@ def generated(dice: random.Random) -> bytes:
     sent = text.encode("utf-8", "surrogatepass")
     if dice.random() < 0.05:
         place = dice.randrange(len(sent))
-        sent = sent[:place] + dice.choice([b"\xff", b"\xc3", b"\x00", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"]) + sent[place:]
+        sent = (
+            sent[:place] + dice.choice([b"\xff", b"\xc3", b"\x00", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"]) + sent[place:]
+        )
     return sent
 
 
@@ -109,7 +127,14 @@ HAND_MADE = {
 
 def send(loop: Any, members: bytes, problem: Any) -> dict[str, Any] | None:
     """Post it; the answer if it was accepted, None if it was refused as the specification wants."""
-    body = b'{"loop": "' + loop.name.encode() + b'", "occurred_at": "' + AT.encode() + b'", ' + members.removeprefix(b"\xef\xbb\xbf")[1:]
+    body = (
+        b'{"loop": "'
+        + loop.name.encode()
+        + b'", "occurred_at": "'
+        + AT.encode()
+        + b'", '
+        + members.removeprefix(b"\xef\xbb\xbf")[1:]
+    )
     if members.startswith(b"\xef\xbb\xbf"):
         body = b"\xef\xbb\xbf" + body
     answer = loop.api.post("/v1/rank", content=body, headers=JSON)
@@ -216,9 +241,14 @@ def test_odd_but_plain_contexts_are_learned_from(make_loop, until, at, name):
             loop.tick(at(number))
 
     def learned() -> bool:
-        rankings = {good: loop.rank(context=contexts[good], candidates=offers, occurred_at=AT)["ranking"] for good in contexts}
+        rankings = {
+            good: loop.rank(context=contexts[good], candidates=offers, occurred_at=AT)["ranking"] for good in contexts
+        }
         return all(
-            ranked["probability"] > 0.7 for good, ranking in rankings.items() for ranked in ranking if ranked["offer_id"] == good
+            ranked["probability"] > 0.7
+            for good, ranking in rankings.items()
+            for ranked in ranking
+            if ranked["offer_id"] == good
         )
 
     until(learned, 5, "both contexts are told apart")
@@ -237,7 +267,18 @@ def test_names_with_an_underscore_are_dropped(make_loop, name):
 
 @pytest.mark.parametrize("path", ["/v1/reward", "/v1/activate", "/v1/activity", "/v1/rank/batch"])
 @pytest.mark.parametrize(
-    "body", [b"", b"null", b"[]", b"5", b'"\xff"', b"{", b'{"loop": "\\ud800"}', b'{"decision_id": "\\ud800", "value": 1}', b"[" * 100_000]
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"5",
+        b'"\xff"',
+        b"{",
+        b'{"loop": "\\ud800"}',
+        b'{"decision_id": "\\ud800", "value": 1}',
+        b"[" * 100_000,
+    ],
 )
 def test_other_routes_refuse_broken_bodies(api, problem, path, body):
     problem(api.post(path, content=body, headers=JSON), 400)
@@ -249,11 +290,17 @@ def test_hostile_catalogue_features(api, make_loop, problem, path):
     loop = make_loop()
     dice = random.Random(SEED)
     broken = []
-    for number, made in enumerate([{"a": "\0"}, {"\0": 1}, {"a": "\ud800"}, {"\ud800": 1}, *(features(dice) for _ in range(100))]):
+    for number, made in enumerate(
+        [{"a": "\0"}, {"\0": 1}, {"a": "\ud800"}, {"\ud800": 1}, *(features(dice) for _ in range(100))]
+    ):
         member = "features" if "offers" in path else "demographics"
         body = {member: made, **({"category": "garden"} if "offers" in path else {})}
         raw = json.dumps(body).encode()
-        answer = api.put(f"{path}-{number}", content=raw, headers=JSON)
+        try:
+            answer = api.put(f"{path}-{number}", content=raw, headers=JSON)
+        except httpx.TransportError as error:
+            broken.append(f"PUT {error!r} for {raw[:200]!r}")
+            continue
         if answer.status_code not in (200, 400):
             broken.append(f"PUT {answer.status_code} for {raw[:200]!r}")
             continue

@@ -22,7 +22,9 @@ def trained(lasting_loop, at, until):
     for step in range(150):
         kind, good = (("phone", "b"), ("desk", "c"))[step % 2]
         decision = loop.rank(context={"device": {"kind": kind}}, candidates=THREE, occurred_at=at(step))
-        loop.reward(decision["decision_id"], value=float(decision["offer_id"] == good), final=True, occurred_at=at(step))
+        loop.reward(
+            decision["decision_id"], value=float(decision["offer_id"] == good), final=True, occurred_at=at(step)
+        )
         if step % 50 == 49:
             loop.tick(at(step + 0.9))
     loop.tick(at(160))
@@ -59,7 +61,9 @@ def test_probabilities_are_the_served_distribution(trained, at):
         assert probabilities[1:] == sorted(probabilities[1:], reverse=True)
         record = trained.record(answer["decision_id"])
         (slot,) = record["slots"]
-        served = dict(zip([offer["offer_id"] for offer in record["eligible"]], slot["served_probabilities"], strict=True))
+        served = dict(
+            zip([offer["offer_id"] for offer in record["eligible"]], slot["served_probabilities"], strict=True)
+        )
         assert served == {ranked["offer_id"]: ranked["probability"] for ranked in answer["ranking"]}
         assert slot["propensity"] == served[answer["offer_id"]]
         assert sum(slot["policy_probabilities"]) == pytest.approx(1, abs=1e-6)
@@ -262,7 +266,10 @@ def test_catalogue_versions_are_in_the_record(make_loop, api, unique):
     offer = unique("versioned")
     loop = make_loop()
     for discount in (0.1, 0.2):
-        assert api.put(f"/v1/offers/{offer}", json={"category": "g", "features": {"discount": discount}}).status_code == 200
+        assert (
+            api.put(f"/v1/offers/{offer}", json={"category": "g", "features": {"discount": discount}}).status_code
+            == 200
+        )
         answer = loop.rank(candidates=[offer, {"offer_id": "inline", "features": {"z": 1}}])
         eligible = {row["offer_id"]: row for row in loop.record(answer["decision_id"])["eligible"]}
         assert eligible[offer]["features"]["discount"] == discount
@@ -331,7 +338,9 @@ def test_doubles_inside_a_batch(make_loop, at):
         assert first == second
     else:
         assert answer.status_code in (400, 409)
-    clash = loop.api.post("/v1/rank/batch", json={"requests": [{**call, "decision_id": "e", "context": c} for c in ({}, {"a": {"x": 1}})]})
+    clash = loop.api.post(
+        "/v1/rank/batch", json={"requests": [{**call, "decision_id": "e", "context": c} for c in ({}, {"a": {"x": 1}})]}
+    )
     assert clash.status_code in (400, 409), clash.text
     loop.record("e", expect=404)
     loop.tick(at(1))
@@ -448,7 +457,10 @@ def test_logging_only_says_so(make_loop):
 
 
 def test_unknown_loop_and_decision_are_404(api, problem, make_loop):
-    assert "no-such-loop" in problem(api.post("/v1/rank", json={"loop": "no-such-loop", "candidates": THREE}), 404)["detail"]
+    assert (
+        "no-such-loop"
+        in problem(api.post("/v1/rank", json={"loop": "no-such-loop", "candidates": THREE}), 404)["detail"]
+    )
     loop = make_loop()
     answer = api.get("/v1/decisions/no-such-decision", params={"loop": loop.name})
     assert "no-such-decision" in problem(answer, 404)["detail"]
@@ -465,8 +477,17 @@ def test_decision_ids_may_hold_any_printable_text(make_loop):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("decision_id", ""), ("decision_id", "x" * 257), ("decision_id", 5), ("customer_id", ""), ("context", []),
-     ("context", "text"), ("defer_activation", "perhaps"), ("loop", "UPPER CASE"), ("nonsense", 1)],
+    [
+        ("decision_id", ""),
+        ("decision_id", "x" * 257),
+        ("decision_id", 5),
+        ("customer_id", ""),
+        ("context", []),
+        ("context", "text"),
+        ("defer_activation", "perhaps"),
+        ("loop", "UPPER CASE"),
+        ("nonsense", 1),
+    ],
 )
 def test_bad_fields_are_refused_by_name(make_loop, problem, field, value):
     loop = make_loop()

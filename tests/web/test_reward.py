@@ -16,7 +16,9 @@ def states(record):
 def windowed(make_loop, **reward):
     """A simulated loop whose decisions close 60 s after they were made, not by `final`."""
     return make_loop(
-        clock="simulated", grace_seconds=0, export_frequency_seconds=1,
+        clock="simulated",
+        grace_seconds=0,
+        export_frequency_seconds=1,
         reward={"wait_seconds": 60, "aggregation": "earliest", **reward},
     )
 

@@ -103,7 +103,7 @@ FEATURES = st.dictionaries(st.text(max_size=6), VALUES, max_size=4)
 ACTIONS = st.builds(Action, st.text(max_size=6), FEATURES, FEATURES, st.integers(0, 9))
 
 
-@given(st.lists(ACTIONS, max_size=4), st.dictionaries(st.text(max_size=3), FEATURES, max_size=3))
+@given(st.lists(ACTIONS, min_size=1, max_size=4), st.dictionaries(st.text(max_size=3), FEATURES, max_size=3))
 def test_a_decision_comes_back_equal(actions: list[Action], namespaces: dict[str, Any]) -> None:
     decision = replace(DECISION, actions=tuple(actions), context=Context(namespaces))
     assert there_and_back(decision) == decision

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextual_bandit.loops import DEFAULT_ARGUMENTS
-from contextual_bandit.types import Action, Context, FeatureValue, LoggedInteraction
+from contextual_bandit.types import Action, Context, FeatureValue, LearningSetting, LoggedInteraction
 from contextual_bandit.vowpal import (
     LARGEST_BITS,
     BadArguments,
@@ -112,10 +113,20 @@ def test_lines_that_parse_to_something_else_are_refused(policy: VowpalPolicy) ->
     assert len(policy.distribution(CONTEXT, ACTIONS)) == 3
 
 
-def test_a_check_only_looks(policy: VowpalPolicy, make_interaction: Callable[..., LoggedInteraction]) -> None:
-    policy.check(CONTEXT, ACTIONS)
-    policy.learn([make_interaction(1, 1.0)])
-    policy.check(CONTEXT, [*ACTIONS, Action("d", {}, {}, 4)])
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 100.0), (0.0, 0.01), (5.0, 6.0)])
+def test_the_reward_range_is_mapped_to_costs(
+    low: float, high: float, make_interaction: Callable[..., LoggedInteraction]
+) -> None:
+    """The same rewards on another scale teach the same: explorers assume costs from 0 to -1."""
+    models = []
+    for least, most in ((0.0, 1.0), (low, high)):
+        with closing(VowpalPolicy(LearningSetting(EPSILON, least, most))) as policy:
+            policy.learn(
+                [make_interaction(n, least + (most - least) * share) for n, share in enumerate((0.0, 1.0, 0.5))]
+            )
+            models.append(policy.distribution(CONTEXT, ACTIONS))
+    assert models[0] == pytest.approx(models[1], abs=1e-6)
+    assert max(models[0]) > min(models[0])
 
 
 def test_nothing_is_learned_without_a_propensity(

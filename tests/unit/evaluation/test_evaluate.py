@@ -9,8 +9,9 @@ from dataclasses import astuple, replace
 import pytest
 
 from contextual_bandit.types import LoggedInteraction
-from evaluation.evaluate import STANDARD_TARGETS, evaluate, fixed_offer, from_function
+from evaluation.evaluate import evaluate
 from evaluation.reward_model import by_category
+from evaluation.targets import STANDARD_TARGETS, fixed_offer, from_function
 
 SyntheticLog = Callable[..., list[LoggedInteraction]]
 

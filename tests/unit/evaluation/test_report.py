@@ -13,7 +13,8 @@ import pytest
 
 from contextual_bandit.types import LoggedInteraction
 from evaluation import report
-from evaluation.evaluate import evaluate, fixed_offer
+from evaluation.evaluate import evaluate
+from evaluation.targets import fixed_offer
 
 SyntheticLog = Callable[..., list[LoggedInteraction]]
 
