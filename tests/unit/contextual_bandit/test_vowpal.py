@@ -118,13 +118,14 @@ def test_the_reward_range_is_mapped_to_costs(
     low: float, high: float, make_interaction: Callable[..., LoggedInteraction]
 ) -> None:
     """The same rewards on another scale teach the same: explorers assume costs from 0 to -1."""
+    seen = make_interaction(1, 0.0).decision
     models = []
     for least, most in ((0.0, 1.0), (low, high)):
         with closing(VowpalPolicy(LearningSetting(EPSILON, least, most))) as policy:
             policy.learn(
-                [make_interaction(n, least + (most - least) * share) for n, share in enumerate((0.0, 1.0, 0.5))]
+                [make_interaction(n, least + (most - least) * share) for n, share in enumerate((0.0, 1.0, 1.0))]
             )
-            models.append(policy.distribution(CONTEXT, ACTIONS))
+            models.append(policy.distribution(seen.context, seen.actions))
     assert models[0] == pytest.approx(models[1], abs=1e-6)
     assert max(models[0]) > min(models[0])
 
