@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from math import fsum
@@ -126,7 +126,7 @@ class VowpalPolicy:
         Raises:
             UnusableExample: the features did not parse to one shared example and one per action.
         """
-        fresh = self._parse([_shared(context)], 1)
+        fresh = self._parse([shared_line(context)], 1)
         action_examples = []
         try:
             for action in actions:
@@ -155,7 +155,7 @@ class VowpalPolicy:
             if slot.propensity is None:
                 raise ValueError(f"decision {decision.decision_id!r} has no propensity to learn from")
             label = f"0:{self._cost(interaction.reward)!r}:{slot.propensity!r} "
-            lines = [_shared(decision.context)]
+            lines = [shared_line(decision.context)]
             for index, action in enumerate(decision.actions):
                 lines.append((label if index == slot.chosen else "") + _action(action))
             examples = self._parse(lines, len(lines))
@@ -210,7 +210,8 @@ class VowpalPolicy:
         return index
 
 
-def _shared(context: Context) -> str:
+def shared_line(context: Context) -> str:
+    """A context as Vowpal Wabbit reads it: every name and word escaped, indicators as name=value."""
     parts = ["shared"]
     for namespace, features in context.namespaces.items():
         parts.append(f"|{_token(namespace)} {_line(features)}")
@@ -247,8 +248,3 @@ def _token(text: str) -> str:
 
 def _escape(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match.group().encode())
-
-
-def readable(namespaces: Mapping[str, Features]) -> str:
-    """The shared line as Vowpal Wabbit reads it, for people."""
-    return _shared(Context(namespaces))

@@ -149,28 +149,42 @@ def send(loop: Any, members: bytes, problem: Any) -> dict[str, Any] | None:
     return answer.json()
 
 
-def plain(loop: Any, kind: str) -> dict[str, Any]:
+PLAIN = {"left": {"device": {"kind": "phone"}}, "right": {"device": {"kind": "desk"}}}
+
+
+def plain(loop: Any, context: dict[str, Any]) -> dict[str, Any]:
     offers = [{"offer_id": name, "features": {"category": name}} for name in ("left", "right")]
-    return loop.rank(context={"device": {"kind": kind}}, candidates=offers, occurred_at=AT)
+    return loop.rank(context=context, candidates=offers, occurred_at=AT)
 
 
-def still_learns(loop: Any, until: Any, at: Any) -> None:
-    """Afterwards the loop learns what plain requests teach: left on phones, right at desks."""
-    for number in range(300):
-        kind, good = (("phone", "left"), ("desk", "right"))[number % 2]
-        answer = plain(loop, kind)
-        loop.reward(answer["decision_id"], value=float(answer["offer_id"] == good), final=True, occurred_at=AT)
-        if number % 50 == 49:
-            loop.tick(at(100 + number))
+def still_learns(loop: Any, until: Any, at: Any, contexts: dict[str, Any] = PLAIN) -> None:
+    """The loop learns that each offer is good in its own context: so says a snapshot within 800 decisions.
 
-    def learned() -> bool:
-        for kind, good in (("phone", "left"), ("desk", "right")):
-            shares = {ranked["offer_id"]: ranked["probability"] for ranked in plain(loop, kind)["ranking"]}
-            if not shares[good] > 0.7:
-                return False
-        return True
+    One snapshot may be wrong about an offer it has hardly tried; so there are several looks.
+    """
 
-    until(learned, 5, "the loop has learned from plain requests")
+    def shares() -> list[float]:
+        answers = {good: plain(loop, context) for good, context in contexts.items()}
+        return [
+            ranked["probability"]
+            for good, answer in answers.items()
+            for ranked in answer["ranking"]
+            if ranked["offer_id"] == good
+        ]
+
+    seen = []
+    for turn in range(8):
+        for number in range(100):
+            good = ("left", "right")[number % 2]
+            answer = plain(loop, contexts[good])
+            loop.reward(answer["decision_id"], value=float(answer["offer_id"] == good), final=True, occurred_at=AT)
+        loop.tick(at(100 * (turn + 1)))
+        newest = loop.status()["snapshot_id"]
+        until(lambda newest=newest: plain(loop, {})["snapshot_id"] == newest, 3, "the swap")
+        seen.append(shares())
+        if min(seen[-1]) > 0.7:
+            return
+    pytest.fail(f"nothing was learned: {seen}")
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +209,7 @@ def test_a_thousand_hostile_requests(hostile, service, problem, until, at):
     assert (status["decisions"], status["interactions"]) == (accepted, accepted), status
     assert (status["open"], status["set_aside"], status["duplicated"]) == (0, 0, 0), status
     assert status["snapshots"] >= 1
-    assert plain(hostile, "phone")["offer_id"] in ("left", "right")
+    assert plain(hostile, PLAIN["left"])["offer_id"] in ("left", "right")
 
 
 @pytest.mark.timeout(120)
@@ -231,27 +245,7 @@ LEGITIMATE = {
 def test_odd_but_plain_contexts_are_learned_from(make_loop, until, at, name):
     """What can be learned from is: the context alone tells which offer is good."""
     loop = make_loop(simulated=True, export_frequency_seconds=1)
-    offers = [{"offer_id": side, "features": {"category": side}} for side in ("left", "right")]
-    contexts = {"left": LEGITIMATE[name], "right": {"other": {"thing": "else"}}}
-    for number in range(200):
-        good = ("left", "right")[number % 2]
-        answer = loop.rank(context=contexts[good], candidates=offers, occurred_at=AT)
-        loop.reward(answer["decision_id"], value=float(answer["offer_id"] == good), final=True, occurred_at=AT)
-        if number % 50 == 49:
-            loop.tick(at(number))
-
-    def learned() -> bool:
-        rankings = {
-            good: loop.rank(context=contexts[good], candidates=offers, occurred_at=AT)["ranking"] for good in contexts
-        }
-        return all(
-            ranked["probability"] > 0.7
-            for good, ranking in rankings.items()
-            for ranked in ranking
-            if ranked["offer_id"] == good
-        )
-
-    until(learned, 5, "both contexts are told apart")
+    still_learns(loop, until, at, {"left": LEGITIMATE[name], "right": {"other": {"thing": "else"}}})
 
 
 @pytest.mark.parametrize("name", ["_label", "_multi", "_slot_id", "_outcomes", "_tag"])

@@ -17,7 +17,7 @@ from contextual_bandit.vowpal import (
     VowpalPolicy,
     check_arguments,
     policy_id,
-    readable,
+    shared_line,
 )
 
 EPSILON = "--cb_explore_adf --epsilon 0.2 --cb_type mtr -b 12"
@@ -76,14 +76,14 @@ def test_equal_settings_have_equal_names() -> None:
 
 
 def test_the_shared_line_is_what_people_read() -> None:
-    assert readable({}) == "shared |"
-    assert readable({"H": {"segment": "new", "score": 1.0, "half": 0.5, "yes": True, "no": False}}) == (
+    assert shared_line(Context({})) == "shared |"
+    assert shared_line(Context({"H": {"segment": "new", "score": 1.0, "half": 0.5, "yes": True, "no": False}})) == (
         "shared |H segment=new score half:0.5 yes=true no=false"
     )
 
 
 def test_what_vowpal_wabbit_would_read_as_its_own_is_escaped() -> None:
-    assert readable({"a b": {"x|y": "1:2", "100%": "tab\tnew\nline", "n b": "\u2028"}}) == (
+    assert shared_line(Context({"a b": {"x|y": "1:2", "100%": "tab\tnew\nline", "n b": "\u2028"}})) == (
         "shared |a%20b x%7Cy=1%3A2 100%25=tab%09new%0Aline n%20b=%E2%80%A8"
     )
 
