@@ -12,7 +12,7 @@ from uvicorn.supervisors import Multiprocess
 
 from adapters.settings import load_settings
 
-# Longer than the idle time of common clients and proxies, so that they close connections, not the server under a request.
+# Longer than common clients and proxies keep idle connections, so that the server closes none under a request.
 KEEP_ALIVE_SECONDS = 75
 
 
@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     config = uvicorn.Config(
         "decision_service.app:create_app", factory=True, host=chosen.host, port=chosen.port, workers=chosen.workers,
-        log_config=None, access_log=False, timeout_graceful_shutdown=10, timeout_keep_alive=KEEP_ALIVE_SECONDS, loop="uvloop", http="httptools",
+        log_config=None, access_log=False, timeout_graceful_shutdown=10, timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        loop="uvloop", http="httptools",
     )  # fmt: skip
     socket = config.bind_socket()
     port = socket.getsockname()[1]
