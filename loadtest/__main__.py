@@ -9,25 +9,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import selectors
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx
 
+from adapters.running import DidNotStart, running_installation
+
 OFFERS = 40
 CATEGORIES = ("soup", "ice_cream", "rainwear", "garden", "coffee", "pet_food", "toys", "books")
-READY_SECONDS = 90.0
-STOP_SECONDS = 60.0
-OWN_STORES = ("OFFERLOOP_DATABASE_URL", "OFFERLOOP_REDIS_URL", "OFFERLOOP_ADMIN_KEY")
 
 
 class CannotRun(RuntimeError):
@@ -49,44 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     (out / "loadtest.json").unlink(missing_ok=True)
     try:
-        with running_installation(out, chosen.workers) as url:
+        with (
+            tempfile.TemporaryDirectory(prefix="installation-", dir=out) as data,
+            running_installation(Path(data), {"OFFERLOOP_WORKERS": str(chosen.workers)}) as url,
+        ):
             seed(url)
             status = run_locust(url, out, chosen.users, chosen.seconds)
-    except (CannotRun, httpx.HTTPError) as error:
+    except (CannotRun, DidNotStart, httpx.HTTPError) as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return 2
     return judge(out, status, chosen.p99_ms)
-
-
-@contextmanager
-def running_installation(out: Path, workers: int) -> Iterator[str]:
-    """``offerloop up`` on private stores, as its address; stopped and its data removed at the end.
-
-    Raises:
-        CannotRun: it ended, or did not become ready in time; its log is in the output folder.
-    """
-    data = tempfile.mkdtemp(prefix="installation-", dir=out)
-    environment = {name: value for name, value in os.environ.items() if name not in OWN_STORES}
-    command = [sys.executable, "-m", "offerloop", "up", "--host", "127.0.0.1", "--port", "0", "--workers", str(workers)]
-    with (out / "service.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            env=environment | {"OFFERLOOP_DATA_DIR": data, "OFFERLOOP_LOG_LEVEL": "WARNING"},
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            assert process.stdout is not None
-            yield _ready_address(process.stdout, out)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            shutil.rmtree(data, ignore_errors=True)
 
 
 def seed(url: str) -> None:
@@ -159,23 +127,6 @@ def percentile(counts: Mapping[float, int], share: float) -> float:
         if seen >= wanted:
             return value
     raise ValueError("no values were counted")
-
-
-def _ready_address(output: IO[bytes], out: Path) -> str:
-    deadline = time.monotonic() + READY_SECONDS
-    descriptor = output.fileno()
-    pending = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        while selector.select(max(deadline - time.monotonic(), 0.0)):
-            chunk = os.read(descriptor, 4096)
-            if not chunk:
-                break
-            pending += chunk
-            for line in pending.decode(errors="replace").splitlines(keepends=True):
-                if line.startswith("ready ") and line.endswith("\n"):
-                    return line.split()[1]
-    raise CannotRun(f"the installation did not become ready within {READY_SECONDS:g} s; see {out / 'service.log'}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import httpx
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from simulator.play import DAY, Market, MarketRefused, NothingServed, Series, make_series, summarize
+from simulator.calls import CallRefused
+from simulator.play import DAY, Market, NothingServed, Series, make_series, summarize
 from simulator.world import START, World, make_world
 
 COLOURS = {"optimal": "#333a45", "served": "#0072b2", "best fixed offer": "#d55e00", "uniform": "#009e73"}
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         market, status = asyncio.run(_play(world, chosen))
         series = make_series(market.played)
-    except (MarketRefused, NothingServed, httpx.TransportError) as error:
+    except (CallRefused, NothingServed, httpx.TransportError) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return 1
     summary = summarize(world, market, series, status, started)

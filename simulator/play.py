@@ -8,7 +8,6 @@ offers made.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.calls import ATTEMPTS, Caller, CallRefused
 from simulator.world import Customer, Exposures, Moment, World
 
 SLICE = timedelta(hours=1)
@@ -29,15 +29,10 @@ EXPORT_SECONDS = 6 * 3600.0
 DOUBLED_SHARE = 0.05
 ORGANIC_PURCHASE_SHARE = 0.25
 PURCHASE_AFTER_CLICK_SHARE = 0.4
-ATTEMPTS = 6
 MOST_ACTIVITIES = 5000
 ASSUMED = ("weather effects", "season effects")
 # Relative number of visits in each hour of the (UTC) day.
 HOURS = np.array([1, 1, 1, 1, 1, 2, 4, 6, 7, 7, 7, 8, 9, 8, 7, 7, 8, 10, 12, 13, 12, 9, 5, 2], dtype=np.float64)
-
-
-class MarketRefused(RuntimeError):
-    """The service did not accept what the market sent."""
 
 
 class NothingServed(ValueError):
@@ -96,7 +91,7 @@ class Market:
         self._world = world
         self._days = days
         self._visits_per_day = visits_per_day
-        self._room = asyncio.Semaphore(concurrency)
+        self._caller = Caller(client, concurrency)
         self._exposures = Exposures()
         self._due: list[Due] = []
         self._activities: list[dict[str, Any]] = []
@@ -109,7 +104,7 @@ class Market:
             progress: Called after each simulated day with the number of days played.
 
         Raises:
-            MarketRefused: the service refused a call, stayed away, or has played this market before.
+            CallRefused: the service refused a call, stayed away, or has played this market before.
         """
         await self._open_shop()
         for day, visits in enumerate(self._plan()):
@@ -120,24 +115,24 @@ class Market:
             await self._tick(self._world.start + (day + 1) * DAY)
             progress(day + 1)
         await self._drain()
-        return dict((await self._call("GET", f"/v1/loops/{self.loop}"))["status"])
+        return dict((await self._caller.call("GET", f"/v1/loops/{self.loop}"))["status"])
 
     async def _open_shop(self) -> None:
         answer = await self._client.get(f"/v1/loops/{self.loop}")
         if answer.status_code == httpx.codes.OK and answer.json()["status"]["decisions"]:
-            raise MarketRefused(f"loop {self.loop!r} has been played here before; take another seed")
+            raise CallRefused(f"loop {self.loop!r} has been played here before; take another seed")
         settings = {
             "clock": "simulated",
             "reward": {"wait_seconds": WAIT_SECONDS},
             "grace_seconds": SLICE.total_seconds(),
             "export_frequency_seconds": EXPORT_SECONDS,
         }
-        await self._call("PUT", f"/v1/loops/{self.loop}", settings)
+        await self._caller.call("PUT", f"/v1/loops/{self.loop}", settings)
         for offer in self._world.offers:
             body = {"category": offer.category, "features": offer.features}
-            await self._call("PUT", f"/v1/offers/{offer.offer_id}", body)
-        await self._together(
-            self._call("PUT", f"/v1/customers/{customer.customer_id}", {"demographics": customer.demographics})
+            await self._caller.call("PUT", f"/v1/offers/{offer.offer_id}", body)
+        await self._caller.together(
+            self._caller.call("PUT", f"/v1/customers/{customer.customer_id}", {"demographics": customer.demographics})
             for customer in self._world.customers
         )
 
@@ -161,7 +156,7 @@ class Market:
         by_customer: dict[str, list[Visit]] = {}
         for visit in visits:
             by_customer.setdefault(visit.customer.customer_id, []).append(visit)
-        await self._together(self._visit_all(own) for own in by_customer.values())
+        await self._caller.together(self._visit_all(own) for own in by_customer.values())
         await self._send_due(start + SLICE)
         await self._send_activities()
 
@@ -174,7 +169,7 @@ class Market:
         generator = np.random.default_rng([world.seed, 11, visit.number])
         moment = world.moment(customer, visit.at, self._exposures.of(customer.customer_id, visit.at))
         decision_id = f"{self.loop}-{visit.number}"
-        answer = await self._call(
+        answer = await self._caller.call(
             "POST",
             "/v1/rank",
             {
@@ -241,23 +236,23 @@ class Market:
             self.played.outcomes += 1
             self.played.late += not served.in_time
             self.played.repeated += due.doubled
-            sends.extend(self._call("POST", "/v1/reward", body) for _ in range(1 + due.doubled))
-        await self._together(sends)
+            sends.extend(self._caller.call("POST", "/v1/reward", body) for _ in range(1 + due.doubled))
+        await self._caller.together(sends)
 
     async def _send_activities(self, query: str = "") -> None:
         while self._activities:
             batch, self._activities = self._activities[:MOST_ACTIVITIES], self._activities[MOST_ACTIVITIES:]
-            await self._call("POST", f"/v1/activity{query}", {"activities": batch})
+            await self._caller.call("POST", f"/v1/activity{query}", {"activities": batch})
             self.played.activities += len(batch)
 
     async def _tick(self, at: datetime) -> None:
         for _ in range(ATTEMPTS):
-            answer = await self._call(
+            answer = await self._caller.call(
                 "POST", f"/v1/loops/{self.loop}/ticks?wait=applied", {"occurred_at": at.isoformat()}
             )
             if answer["applied"]:
                 return
-        raise MarketRefused(f"the learner has not passed {at.isoformat()} in {ATTEMPTS} waits; is it running?")
+        raise CallRefused(f"the learner has not passed {at.isoformat()} in {ATTEMPTS} waits; is it running?")
 
     async def _drain(self) -> None:
         """Let time pass until the last decision has closed and the last outcome, however late, has arrived."""
@@ -268,33 +263,6 @@ class Market:
             await self._send_due(next_slice)
             last = max(last, next_slice)
         await self._tick(last)
-
-    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """One call; every call is repeatable, so that one that failed in transit or met a 503 is sent again."""
-        trouble = ""
-        for attempt in range(ATTEMPTS):
-            try:
-                async with self._room:
-                    answer = await self._client.request(method, path, json=body)
-            except httpx.TransportError as error:
-                trouble = repr(error)
-            else:
-                if answer.is_success:
-                    return answer.json()
-                trouble = f"{answer.status_code} {answer.text[:500]}"
-                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                    break
-            await asyncio.sleep(0.1 * 2**attempt)
-        raise MarketRefused(f"{method} {path}: {trouble}")
-
-    @staticmethod
-    async def _together(calls: Iterable[Coroutine[Any, Any, Any]]) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for call in calls:
-                    group.create_task(call)
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,11 +11,11 @@ import httpx
 import numpy as np
 
 from simulator.baskets import Baskets, Plan, Purchases, week_start
+from simulator.calls import Caller
 
 BURN_IN_WEEKS = 2
 IN_FLIGHT = 32
 ACTIVITY_BATCH = 2000
-TRIES = 4
 TIME_ZONE = "America/New_York"
 # Chosen on this data with seeds 1 to 3, confirmed on seeds 4 to 6: docs/decisions/0004-learning-setting.md.
 ARGUMENTS = (
@@ -34,8 +32,8 @@ LOOP_SETTINGS: dict[str, Any] = {
 }
 
 
-class ReplayFailed(RuntimeError):
-    """The service refused a call or did not keep up."""
+class NotApplied(RuntimeError):
+    """The learner did not keep up."""
 
 
 @dataclass(slots=True)
@@ -51,19 +49,18 @@ class Driver:
     """Drives one loop of a service as a shop would; many calls are in flight at once."""
 
     def __init__(self, client: httpx.AsyncClient, baskets: Baskets, plan: Plan, loop: str) -> None:
-        self._client = client
+        self._caller = Caller(client, IN_FLIGHT)
         self._baskets = baskets
         self._plan = plan
         self._loop = loop
-        self._limit = asyncio.Semaphore(IN_FLIGHT)
         self.offers = offer_ids(baskets.categories)
         self.record = Record()
 
     async def set_up(self) -> None:
         """Create the catalogue and the loop."""
         for offer_id, category in zip(self.offers, self._baskets.categories, strict=True):
-            await self._call("PUT", f"/v1/offers/{offer_id}", {"category": category})
-        await self._call("PUT", f"/v1/loops/{self._loop}", LOOP_SETTINGS)
+            await self._caller.call("PUT", f"/v1/offers/{offer_id}", {"category": category})
+        await self._caller.call("PUT", f"/v1/loops/{self._loop}", LOOP_SETTINGS)
 
     async def run(self, advance: Callable[[int], None]) -> None:
         """Burn-in, then every week: decisions at its start, rewards at its end, then everybody's purchases.
@@ -77,11 +74,11 @@ class Driver:
         for week in range(BURN_IN_WEEKS + 1, last_week + 1):
             await self._tick(week_start(week))
             rows = np.flatnonzero(self._plan.week == week)
-            answers = await self._together([self._decide(week, int(self._plan.household[row])) for row in rows])
+            answers = await self._caller.together([self._decide(week, int(self._plan.household[row])) for row in rows])
             rewards = [self._reward(week, int(self._plan.household[row]), answer)
                        for row, answer in zip(rows, answers, strict=True)]  # fmt: skip
             ended = week_start(week) + timedelta(days=7, hours=-1)
-            await self._together(
+            await self._caller.together(
                 [
                     self._send_reward(answer["decision_id"], reward, ended)
                     for answer, reward in zip(answers, rewards, strict=True)
@@ -95,7 +92,7 @@ class Driver:
 
     async def status(self) -> dict[str, Any]:
         """Where the loop stands."""
-        answer = await self._call("GET", f"/v1/loops/{self._loop}", None)
+        answer = await self._caller.call("GET", f"/v1/loops/{self._loop}")
         status: dict[str, Any] = answer["status"]
         return status
 
@@ -110,11 +107,9 @@ class Driver:
             "customer_id": f"h{self._baskets.household_ids[household]}",
             "occurred_at": week_start(week).isoformat(),
         }
-        async with self._limit:
-            started = time.perf_counter()
-            answer = await self._call("POST", "/v1/rank", body)
-            self.record.rank_seconds.append(time.perf_counter() - started)
-        return answer
+        answer, seconds = await self._caller.timed_call("POST", "/v1/rank", body)
+        self.record.rank_seconds.append(seconds)
+        return dict(answer)
 
     def _reward(self, week: int, household: int, answer: dict[str, Any]) -> float:
         return float(self._baskets.bought[household, week - 1, self.offers.index(answer["offer_id"])])
@@ -128,8 +123,7 @@ class Driver:
             "occurred_at": at.isoformat(),
             "final": True,
         }
-        async with self._limit:
-            await self._call("POST", "/v1/reward", body)
+        await self._caller.call("POST", "/v1/reward", body)
 
     async def _send_activity(self, purchases: Purchases) -> None:
         activities = [
@@ -148,35 +142,16 @@ class Driver:
         ]  # fmt: skip
         for start in range(0, len(activities), ACTIVITY_BATCH):
             body = {"activities": activities[start : start + ACTIVITY_BATCH]}
-            answer = await self._call("POST", "/v1/activity?wait=applied", body)
+            answer = await self._caller.call("POST", "/v1/activity?wait=applied", body)
             if not answer["applied"]:
-                raise ReplayFailed("activity was not applied within the time that calls may wait")
+                raise NotApplied("activity was not applied within the time that calls may wait")
 
     async def _tick(self, at: datetime) -> None:
-        answer = await self._call("POST", f"/v1/loops/{self._loop}/ticks?wait=applied", {"occurred_at": at.isoformat()})
+        answer = await self._caller.call(
+            "POST", f"/v1/loops/{self._loop}/ticks?wait=applied", {"occurred_at": at.isoformat()}
+        )
         if not answer["applied"]:
-            raise ReplayFailed("the learner did not keep up with the tick")
-
-    async def _together(self, calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(call) for call in calls]
-        return [task.result() for task in tasks]
-
-    async def _send(self, method: str, path: str, body: Any) -> httpx.Response:
-        """Every call carries its own id, so one whose connection broke is simply made again."""
-        for _ in range(TRIES - 1):
-            try:
-                return await self._client.request(method, path, json=body)
-            except httpx.TransportError:
-                await asyncio.sleep(0.1)
-        return await self._client.request(method, path, json=body)
-
-    async def _call(self, method: str, path: str, body: Any) -> dict[str, Any]:
-        response = await self._send(method, path, body)
-        if response.status_code >= httpx.codes.BAD_REQUEST:
-            raise ReplayFailed(f"{method} {path}: {response.status_code} {response.text[:500]}")
-        answer: dict[str, Any] = response.json()
-        return answer
+            raise NotApplied("the learner did not keep up with the tick")
 
 
 def offer_ids(categories: Sequence[str]) -> list[str]:
