@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 import redis
-from sqlalchemy import Engine, delete, func, select, text, update
+from sqlalchemy import Connection, Engine, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.catalogue import audit
 from adapters.copying import copy_rows
-from adapters.loop_log import take_lock
+from adapters.locks import WriterConnection
 from adapters.streams import ACTIVITY_STREAM, profile_key
 from adapters.tables import activities, customers, profiles, set_aside_events, stream_positions
 from contextual_bandit.profile import Activity, Population, Profile, decode_population, decode_profile
@@ -106,24 +106,22 @@ def customer_cache_key(customer_id: str) -> str:
 class ProfileLog:
     """What the one writer of profiles reads and commits; lock and commits share a connection."""
 
-    def __init__(self, engine: Engine, client: redis.Redis) -> None:
+    def __init__(self, writers: WriterConnection, client: redis.Redis) -> None:
         """Take the writer lock.
 
         Raises:
             AnotherWriter: another process writes profiles.
         """
         self._client = client
-        self._connection = engine.connect()
-        try:
-            take_lock(self._connection, ACTIVITY_STREAM)
-        except BaseException:
-            self.close()
-            raise
+        self._lease = writers.take(ACTIVITY_STREAM)
+
+    @property
+    def _connection(self) -> Connection:
+        return self._lease.connection
 
     def close(self) -> None:
         """Give the lock back."""
-        self._connection.invalidate()
-        self._connection.close()
+        self._lease.release()
 
     def load(self) -> tuple[str, Population]:
         """The committed position, and the population."""

@@ -19,6 +19,7 @@ from adapters.tables import (
     stream_positions,
 )
 from contextual_bandit import events
+from contextual_bandit.joined import ACTIVATION_KIND
 from contextual_bandit.types import Decision, LoggedInteraction, Outcome
 
 
@@ -71,7 +72,9 @@ def find_decision(engine: Engine, loop: str, decision_id: str) -> StoredDecision
         if row is None:
             return None
         found = connection.execute(
-            select(outcomes).where(outcomes.c.loop == loop, outcomes.c.decision_id == decision_id)
+            select(outcomes).where(
+                outcomes.c.loop == loop, outcomes.c.decision_id == decision_id, outcomes.c.kind != ACTIVATION_KIND
+            )
         ).mappings()
         listed = sorted(found, key=lambda outcome: position_key(outcome["position"]))
         is_open = connection.execute(

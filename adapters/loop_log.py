@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, select, text, update
+from sqlalchemy import Connection, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.copying import copy_rows
 from adapters.interaction_log import outcome_from_row, position_key
+from adapters.locks import WriterConnection
 from adapters.tables import (
     decision_keys,
     decisions,
@@ -24,35 +24,14 @@ from adapters.tables import (
     stream_positions,
 )
 from contextual_bandit import events
-from contextual_bandit.joined import Batch, Closed, JoinState, Open
+from contextual_bandit.joined import ACTIVATION_KIND, Batch, Closed, JoinState, Open
 from contextual_bandit.types import Decision, Outcome
-
-
-class AnotherWriter(RuntimeError):
-    """Another process holds the loop's writer lock."""
-
-
-def lock_number(name: str) -> int:
-    """The advisory lock of a stream: a signed 64-bit number from its name."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
-
-
-def take_lock(connection: Connection, name: str) -> None:
-    """Hold the writer lock for as long as the connection lives.
-
-    Raises:
-        AnotherWriter: someone else holds it.
-    """
-    taken = connection.execute(select(func.pg_try_advisory_lock(lock_number(name)))).scalar_one()
-    connection.commit()
-    if not taken:
-        raise AnotherWriter(f"another process writes {name}")
 
 
 class LoopLog:
     """What the one writer of a loop reads at start and commits; lock and commits share a connection."""
 
-    def __init__(self, engine: Engine, loop: str) -> None:
+    def __init__(self, writers: WriterConnection, loop: str) -> None:
         """Take the writer lock.
 
         Raises:
@@ -60,19 +39,16 @@ class LoopLog:
         """
         self.loop = loop
         self._stream = f"loop:{loop}"
-        self._connection = engine.connect()
         self._days: set[datetime] = set()
-        try:
-            take_lock(self._connection, self._stream)
-        except BaseException:
-            self._connection.invalidate()
-            self._connection.close()
-            raise
+        self._lease = writers.take(self._stream)
+
+    @property
+    def _connection(self) -> Connection:
+        return self._lease.connection
 
     def close(self) -> None:
         """Give the lock back."""
-        self._connection.invalidate()
-        self._connection.close()
+        self._lease.release()
 
     def load(self) -> tuple[JoinState, int]:
         """The join's state, and how often learning since the last checkpoint was begun."""
@@ -103,7 +79,7 @@ class LoopLog:
                 open_decisions,
                 (open_decisions.c.loop == outcomes.c.loop) & (open_decisions.c.decision_id == outcomes.c.decision_id),
             )
-            .where(outcomes.c.loop == self.loop, outcomes.c.state == "joined")
+            .where(outcomes.c.loop == self.loop, outcomes.c.state == "joined", outcomes.c.kind != ACTIVATION_KIND)
         )
         rows = self._connection.execute(joined).mappings().all()
         for row in sorted(rows, key=lambda row: position_key(row["position"])):
@@ -255,7 +231,7 @@ class LoopLog:
             self._connection,
             open_decisions,
             ("loop", "decision_id", "active", "decided_at", "closes_at", "position"),
-            [(self.loop, o.decision.decision_id, not o.decision.deferred, o.opened_at, o.closes_at, o.position)
+            [(self.loop, o.decision.decision_id, o.active, o.opened_at, o.closes_at, o.position)
              for o in opened],
         )  # fmt: skip
 

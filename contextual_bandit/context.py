@@ -18,7 +18,7 @@ WEEKS_PER_YEAR = 52.0
 RECENCY_BANDS = (7, 14, 28, 56, 112)
 RECENCY_NAMES = ("week", "fortnight", "month", "two_months", "four_months", "longer")
 MONETARY_BANDS = (5.0, 10.0, 20.0, 50.0, 100.0)
-FREQUENCY_BANDS = (10.0, 25.0, 50.0, 100.0, 200.0)
+FREQUENCY_BANDS = (6.0, 12.0, 26.0, 52.0, 104.0)
 SEASONS = ("winter", "spring", "summer", "autumn")
 DAY_PARTS = ("night", "morning", "afternoon", "evening")
 
@@ -87,28 +87,24 @@ def build_context(
 
 
 def history_features(profile: Profile | None, now: datetime) -> Features:
-    """Segment, and recency, frequency and monetary value as bands.
+    """Segment, and recency, frequency and monetary value as bands, from the days up to ``now``.
 
-    Recency is days since the last purchase, frequency purchases a year (shrunk by four weeks without any), monetary
-    value money per purchase.
+    Recency is days since the last purchase day, frequency purchase days a year (shrunk by four weeks without any),
+    monetary value money per purchase day.
     """
-    if profile is None:
-        return {"segment": "new", "recency": "never", "frequency": "f0", "monetary": "m0"}
-    bought, browsed = profile.purchases > 0, profile.browses > 0
-    segment = ("both" if browsed else "transactions_only") if bought else ("browsing_only" if browsed else "new")
-    recency = "never"
-    if profile.last_purchase_at is not None:
-        days = max(now.timestamp() - profile.last_purchase_at, 0.0) / 86400.0
-        recency = RECENCY_NAMES[bisect_right(RECENCY_BANDS, days)]
-    weeks = 0.0
-    if profile.first_at is not None:
-        weeks = max(now.timestamp() - profile.first_at, 0.0) / 604800.0
-    per_year = WEEKS_PER_YEAR * profile.purchases / (weeks + PRIOR_WEEKS)
+    today = day_of(now.timestamp())
+    days = [day for day in profile.money if day <= today] if profile else []
+    browsed = profile is not None and bool(profile.browsing.ages(today))
+    if profile is None or not days:
+        segment = "browsing_only" if browsed else "new"
+        return {"segment": segment, "recency": "never", "frequency": "f0", "monetary": "m0"}
+    per_year = WEEKS_PER_YEAR * len(days) / ((today - min(days)) / 7.0 + PRIOR_WEEKS)
+    spend = sum([profile.money[day] for day in days])
     return {
-        "segment": segment,
-        "recency": recency,
+        "segment": "both" if browsed else "transactions_only",
+        "recency": RECENCY_NAMES[bisect_right(RECENCY_BANDS, today - max(days))],
         "frequency": f"f{bisect_right(FREQUENCY_BANDS, per_year)}",
-        "monetary": f"m{bisect_right(MONETARY_BANDS, profile.spend / max(profile.purchases, 1))}",
+        "monetary": f"m{bisect_right(MONETARY_BANDS, spend / len(days))}",
     }
 
 

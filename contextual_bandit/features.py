@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any
@@ -14,6 +15,14 @@ LOOSE_NAMESPACE = "c"
 LARGEST_NUMBER = 1e9
 DEEPEST = 8
 MOST_FEATURES = 1000
+# Who someone is, in whatever spelling ("E-Mail", "e_mail"); more words count where the customer is described.
+IDENTITY_NAMES = frozenset({
+    "email", "emailaddress", "phone", "phonenumber", "telephone", "mobile", "latitude", "longitude", "lat",
+    "lon", "lng", "coordinates", "customerid", "userid", "ip", "ipaddress", "ssn", "iban", "firstname", "lastname",
+    "fullname", "surname", "birthdate", "dateofbirth", "street", "streetaddress", "postaladdress",
+})  # fmt: skip
+PERSON_NAMES = IDENTITY_NAMES | {"name", "id", "address", "birthday", "zip", "zipcode", "postcode"}
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 LONGEST_TEXT = 1024
 
 
@@ -41,6 +50,7 @@ def rebuild_context(raw: Mapping[str, Any]) -> dict[str, dict[str, FeatureValue]
     for name, value in raw.items():
         if not _kept(name, value, "context"):
             continue
+        check_identity({name: value}, "context", PERSON_NAMES if name == "demographics" else IDENTITY_NAMES)
         if isinstance(value, Mapping):
             target = namespaces.setdefault(OWN_GROUPS.get(name) or _namespace(name), {})
             _flatten(target, "", value, f"context.{name}", 1)
@@ -58,6 +68,20 @@ def rebuild_features(raw: Mapping[str, Any], path: str) -> dict[str, FeatureValu
     if len(features) > MOST_FEATURES:
         raise BadFeature(path, len(features), f"more than {MOST_FEATURES} features")
     return features
+
+
+def check_identity(raw: Mapping[str, Any], path: str, names: frozenset[str] = PERSON_NAMES) -> None:
+    """Refuse what says who a customer is rather than what they are like, at any depth.
+
+    Raises:
+        BadFeature: a name among ``names``, or a value that is an e-mail address.
+    """
+    for name, value in raw.items():
+        spelled = "".join(filter(str.isalnum, name)).lower()
+        if spelled in names or (isinstance(value, str) and _EMAIL.fullmatch(value.strip())):
+            raise BadFeature(f"{path}.{name}", value, "says who somebody is, which no policy may learn from")
+        if isinstance(value, Mapping):
+            check_identity(value, f"{path}.{name}", names)
 
 
 def _flatten(into: dict[str, FeatureValue], prefix: str, raw: Mapping[str, Any], path: str, depth: int) -> None:
@@ -110,6 +134,8 @@ def _kept(name: str, value: Any, path: str) -> bool:
 def _check_text(text: str, path: str) -> None:
     if len(text) > LONGEST_TEXT:
         raise BadFeature(path, text, f"longer than {LONGEST_TEXT} characters")
+    if "\x00" in text:
+        raise BadFeature(path, text, "no NUL character can be stored")
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -7,6 +7,9 @@ from datetime import datetime
 
 from contextual_bandit.types import Decision, Event, Outcome
 
+# The kind under which an activation waits for a decision that it overtook; no client can send it.
+ACTIVATION_KIND = "\x01activation"
+
 
 @dataclass(slots=True)
 class Open:

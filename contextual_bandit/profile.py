@@ -74,7 +74,11 @@ class CategoryHistory:
 
 @dataclass(slots=True)
 class Profile:
-    """A customer's history; times are seconds since 1970."""
+    """A customer's history; times are seconds since 1970.
+
+    ``money`` is what each purchase day brought, ``browsing`` the days of views, clicks and cart adds: kept by day, so
+    that a decision about an earlier moment sees only what came before it.
+    """
 
     first_at: float | None = None
     last_at: float | None = None
@@ -83,6 +87,8 @@ class Profile:
     purchases: int = 0
     spend: float = 0.0
     browses: int = 0
+    money: dict[int, float] = field(default_factory=dict)
+    browsing: CategoryHistory = field(default_factory=CategoryHistory)
     categories: dict[str, CategoryHistory] = field(default_factory=dict)
 
     def apply(self, activity: Activity) -> list[tuple[str, int]]:
@@ -95,17 +101,21 @@ class Profile:
             history = self.categories.setdefault(activity.category, CategoryHistory())
         if activity.kind != "purchase":
             self.browses += 1
+            self.browsing.add_day(day_of(at))
             if history is not None:
                 _add_interest(history, at)
             return []
         self.purchases += 1
         self.spend += activity.amount or 0.0
+        day = day_of(at)
+        self.money[day] = self.money.get(day, 0.0) + (activity.amount or 0.0)
+        if len(self.money) > HORIZON_DAYS:
+            del self.money[min(self.money)]
         self.last_purchase_at = at if self.last_purchase_at is None else max(self.last_purchase_at, at)
         if history is None or activity.category is None:
             return []
         history.orders += 1
         history.spend += activity.amount or 0.0
-        day = day_of(at)
         if self.first_purchase_day is None or day < self.first_purchase_day:
             self.first_purchase_day = day
         return [(activity.category, day)] if history.add_day(day) else []
@@ -117,6 +127,8 @@ class Profile:
                 "v": 1,
                 "t": [self.first_at, self.last_at, self.last_purchase_at, self.first_purchase_day],
                 "n": [self.purchases, self.spend, self.browses],
+                "m": [[day, money] for day, money in self.money.items()],
+                "b": [self.browsing.last_day, f"{self.browsing.days:x}"],
                 "c": {
                     name: [h.last_day, f"{h.days:x}", h.orders, h.spend, h.interest, h.interest_at]
                     for name, h in self.categories.items()
@@ -188,9 +200,19 @@ def decode_profile(data: bytes) -> Profile:
     }
     first_at, last_at, last_purchase_at, first_purchase_day = raw["t"]
     purchases, spend, browses = raw["n"]
+    browse_day, browse_days = raw["b"]
     return Profile(
-        first_at, last_at, last_purchase_at, first_purchase_day, purchases, spend, browses, categories
-    )  # fmt: skip
+        first_at,
+        last_at,
+        last_purchase_at,
+        first_purchase_day,
+        purchases,
+        spend,
+        browses,
+        dict(raw["m"]),
+        CategoryHistory(browse_day, int(browse_days, 16)),
+        categories,
+    )
 
 
 def decode_population(data: bytes) -> Population:

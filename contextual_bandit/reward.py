@@ -14,7 +14,12 @@ class UnknownOutcomeKind(ValueError):
 
 
 class RewardOutOfRange(ValueError):
-    """A reward value outside the loop's range."""
+    """A reward value outside the loop's range; ``why`` says which."""
+
+    def __init__(self, value: float, low: float, high: float) -> None:
+        self.value = value
+        self.why = f"a reward must lie in [{low:g}, {high:g}]"
+        super().__init__(f"{self.why}, got {value!r}")
 
 
 def outcome_value(definition: RewardDefinition, value: float | None, kind: str | None, amount: float | None) -> float:
@@ -30,7 +35,7 @@ def outcome_value(definition: RewardDefinition, value: float | None, kind: str |
             raise UnknownOutcomeKind(f"unknown outcome kind {kind!r}; this loop knows: {known}")
         value = definition.kinds[kind] * (1.0 if amount is None else amount)
     if not definition.low <= value <= definition.high:
-        raise RewardOutOfRange(f"reward {value!r} is outside [{definition.low:g}, {definition.high:g}]")
+        raise RewardOutOfRange(value, definition.low, definition.high)
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     port = socket.getsockname()[1]
     print(f"serving http://{chosen.host}:{port}", flush=True)
     server = uvicorn.Server(config)
+    # uvicorn raises the signal again once it has stopped in order; that is a clean end, not a death.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     if chosen.workers == 1:
         server.run(sockets=[socket])
     else:

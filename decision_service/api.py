@@ -19,7 +19,7 @@ from contextual_bandit import events
 from contextual_bandit.decide import ranking
 from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig
 from contextual_bandit.profile import Activity
-from contextual_bandit.reward import outcome_value
+from contextual_bandit.reward import RewardOutOfRange, outcome_value
 from contextual_bandit.types import Decision
 from decision_service.access import Reader, Writer
 from decision_service.problems import ProblemOut, bad_field, not_found
@@ -112,7 +112,13 @@ async def reward(
     service = _service(request)
     loop = await service.ranker.loop(body.loop)
     occurred_at = check_time(loop, body.occurred_at, utc_now(), "occurred_at")
-    value = outcome_value(loop.reward, body.value, body.kind, body.amount)
+    try:
+        value = outcome_value(loop.reward, body.value, body.kind, body.amount)
+    except RewardOutOfRange as error:
+        if body.kind is None:
+            raise
+        field, sent = ("kind", body.kind) if body.amount is None else ("amount", body.amount)
+        raise bad_field(field, sent, f"is worth {error.value:g} here, and {error.why}") from None
     outcome_id = body.outcome_id or idempotency_key or str(uuid.uuid4())
     payload = events.outcome_payload(outcome_id, body.decision_id, body.kind or "value", value, body.final)
     message = events.encode(events.OUTCOME, occurred_at, payload)

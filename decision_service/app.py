@@ -12,6 +12,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.settings import Settings, load_settings
@@ -59,7 +60,7 @@ class StrictRequest(Request):
         """The whole body.
 
         Raises:
-            Problem: 413 when it is larger than the limit.
+            HTTPException: 413 when it is larger than the limit.
         """
         if not hasattr(self, "_body"):
             chunks: list[bytes] = []
@@ -67,7 +68,7 @@ class StrictRequest(Request):
             async for chunk in self.stream():
                 size += len(chunk)
                 if size > LARGEST_BODY:
-                    raise problems.Problem(413, "Too large", f"the body is larger than {LARGEST_BODY} bytes")
+                    raise HTTPException(413, f"the body is larger than {LARGEST_BODY} bytes")
                 chunks.append(chunk)
             self._body = b"".join(chunks)
         return self._body
@@ -76,12 +77,12 @@ class StrictRequest(Request):
         """The parsed body.
 
         Raises:
-            Problem: 400 when it is not JSON.
+            HTTPException: 400 when it is not JSON, with the place.
         """
         try:
             return orjson.loads(await self.body())
         except orjson.JSONDecodeError as error:
-            raise problems.Problem(400, "Bad request", f"the body is not valid JSON: {error}") from None
+            raise HTTPException(400, f"the body is not valid JSON: {error}") from None
 
 
 def _read_strictly(route: Any) -> None:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from adapters.interaction_log import count_loop
 from adapters.streams import loop_stream
 from contextual_bandit import events
-from contextual_bandit.features import rebuild_features
+from contextual_bandit.features import check_identity, rebuild_features
 from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig, RewardDefinition
 from contextual_bandit.profile import decode_profile
 from contextual_bandit.types import Offer
@@ -87,6 +87,7 @@ async def delete_offer(offer_id: Id, request: Request, caller: Admin) -> Respons
 async def put_customer(customer_id: Id, body: CustomerIn, request: Request, caller: Admin) -> CustomerOut:
     """Demographics become features of the customer's decisions; the id never does."""
     service = _service(request)
+    check_identity(body.demographics, "demographics")
     record = rebuild_features(body.demographics, "demographics")
     await asyncio.to_thread(service.customers.put, customer_id, record, utc_now())
     return await _customer(service, customer_id)
@@ -123,7 +124,7 @@ async def put_loop(loop: LoopName, body: LoopIn, request: Request, caller: Admin
     arguments = await asyncio.to_thread(check_arguments, body.arguments)
     try:
         ZoneInfo(body.time_zone)
-    except (OSError, ValueError):
+    except (OSError, ValueError, LookupError, ImportError):
         raise bad_field("time_zone", body.time_zone, "is no IANA time zone") from None
     current = await asyncio.to_thread(service.sources.loops.get, loop)
     if current is not None and current.clock != body.clock:

@@ -89,11 +89,11 @@ def problem_of(error: Exception) -> Problem:
                 [FieldErrorOut(field=error.path, value=_shown(error.value), message=error.why)],
             )  # fmt: skip
         case BadArguments():
-            return Problem(400, "Bad request", str(error), [_about("arguments", error)])
+            return Problem(400, "Bad request", f"arguments: {error}", [_about("arguments", error)])
         case UnknownOutcomeKind():
             return Problem(400, "Bad request", str(error), [_about("kind", error)])
         case RewardOutOfRange():
-            return Problem(400, "Bad request", str(error), [_about("value", error)])
+            return bad_field("value", error.value, error.why)
         case UnusableExample():
             return Problem(400, "Bad request", str(error), [_about("context", error)])
         case NothingEligible():
@@ -152,4 +152,6 @@ def _shown(value: Any) -> Any:
 
 
 def _title(status: int) -> str:
-    return {404: "Not found", 405: "Method not allowed", 413: "Too large"}.get(status, "Request failed")
+    return {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Too large"}.get(
+        status, "Request failed"
+    )

@@ -109,6 +109,14 @@ class Customers:
         return self._population[1]
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A decision on its way to the log, or one that was there already."""
+
+    decision: Decision
+    is_logged: bool
+
+
 class Ranker:
     """Answers rank calls of one service process."""
 
@@ -133,7 +141,7 @@ class Ranker:
         """
         return await self.log(await self.prepare(request, field))
 
-    async def prepare(self, request: RankIn, field: str = "") -> Decision:
+    async def prepare(self, request: RankIn, field: str = "") -> Prepared:
         """Check and decide without logging, so that a batch can be refused as a whole."""
         loop = await self.loop(request.loop)
         now = utc_now()
@@ -143,7 +151,7 @@ class Ranker:
         if request.decision_id is not None:
             stored = await self._stored(loop, request.decision_id, request_hash)
             if stored is not None:
-                return stored
+                return Prepared(stored, is_logged=True)
         offers, inline, removed = await self._candidates(request, occurred_at, field)
         known = await self._customers.known(request.customer_id)
         population = await self._customers.population()
@@ -165,10 +173,14 @@ class Ranker:
         decision_id = request.decision_id or str(uuid.uuid4())
         moment = Moment(decision_id, request.customer_id, now, occurred_at, request.defer_activation, request_hash)
         serving = self._serving.policies[loop.loop]
-        return decide(loop, serving, moment, context, actions, removed)
+        return Prepared(decide(loop, serving, moment, context, actions, removed), is_logged=False)
 
-    async def log(self, decision: Decision) -> Decision:
+    async def log(self, prepared: Prepared) -> Decision:
         """Make a decision durable; if its id was logged meanwhile, the one that was logged counts."""
+        decision = prepared.decision
+        if prepared.is_logged:
+            self._metrics.repeats.labels(decision.loop).inc()
+            return decision
         message = events.encode(events.DECISION, decision.occurred_at, events.decision_payload(decision))
         logged = await self._writer.log_decision(
             decision.loop, decision.decision_id, message, decision.request_hash, self._ttl
@@ -178,6 +190,7 @@ class Ranker:
             return decision
         if logged.request_hash != decision.request_hash:
             raise repeated_id(decision.decision_id)
+        self._metrics.repeats.labels(decision.loop).inc()
         stored = await self.find_logged(decision.loop, decision.decision_id, logged.position)
         return stored or decision
 
@@ -194,7 +207,6 @@ class Ranker:
 
     async def find_logged(self, loop: str, decision_id: str, position: str) -> Decision | None:
         """The decision at a stream position, or from PostgreSQL when the stream was trimmed."""
-        self._metrics.repeats.labels(loop).inc()
         waiting = self._writer.spooled_decision(loop, decision_id)
         if waiting is not None:
             return events.decision_from(events.decode(SPOOLED, waiting.message).payload)

@@ -91,8 +91,8 @@ class RewardIn(In):
 
     @model_validator(mode="after")
     def _value_or_kind(self) -> RewardIn:
-        if self.value is None and self.kind is None:
-            raise ValueError("either value or kind is needed")
+        if (self.value is None) == (self.kind is None):
+            raise ValueError("either value or kind is needed, and not both")
         if self.value is not None and self.amount is not None:
             raise ValueError("amount goes with kind, not with value")
         return self

@@ -13,6 +13,7 @@ from rich.progress import track
 from adapters.catalogue import LoopStore
 from adapters.installation import open_installation
 from adapters.interaction_log import count_loop, read_interactions
+from adapters.locks import WriterConnection
 from adapters.settings import load_settings
 from adapters.snapshots import SnapshotStore
 from adapters.streams import ACTIVITY_STREAM, StreamReader
@@ -58,20 +59,21 @@ def _learn(only: list[str] | None) -> int:
         engine, client = installation.engine, installation.client
         loops = LoopStore(engine, client)
         reader = StreamReader(client)
-        stores = Stores(engine, reader, SnapshotStore(engine, client), loops, metrics)
+        writers = WriterConnection(engine)
+        stores = Stores(engine, writers, reader, SnapshotStore(engine, client), loops, metrics)
 
         def names() -> list[str]:
             return [config.loop for config in loops.all() if only is None or config.loop in only]
 
         def open_writer(name: str) -> Writer:
             if name == ACTIVITY_STREAM:
-                return ProfileWriter(engine, client, reader, metrics)
+                return ProfileWriter(writers, client, reader, metrics)
             config = loops.get(name)
             if config is None:
                 raise LookupError(f"loop {name!r} is gone")
             return LoopWriter(stores, config, settings.checkpoint_seconds)
 
-        Runner(reader, client, open_writer, names, settings.batch_size, activity=only is None).run(stop)
+        Runner(reader, client, open_writer, names, writers, settings.batch_size, activity=only is None).run(stop)
     return 0
 
 

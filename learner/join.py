@@ -7,13 +7,18 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from contextual_bandit import events
-from contextual_bandit.joined import Batch, Closed, JoinState, Open, StoredOutcome
+from contextual_bandit.joined import ACTIVATION_KIND, Batch, Closed, JoinState, Open, StoredOutcome
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.reward import aggregate
-from contextual_bandit.types import Event
+from contextual_bandit.types import Event, Outcome
 
 MOST_ORPHANS = 100_000
 OUTAGE_SECONDS = 3.0
+
+
+def early_activation(decision_id: str, time: datetime) -> Outcome:
+    """An activation that waits for its decision; no client's id can hold the control character in this one's."""
+    return Outcome(f"\x01activation:{decision_id}", decision_id, ACTIVATION_KIND, 0.0, time)
 
 
 class Joiner:
@@ -71,10 +76,7 @@ class Joiner:
         elif event.type == events.OUTCOME:
             self._outcome(event, time, batch, decided, stored)
         elif event.type == events.ACTIVATION:
-            entry = self.state.open.get(event.payload["decision_id"])
-            if entry is not None and not entry.active and time <= entry.closes_at:
-                entry.active = True
-                batch.activated.append(entry.decision.decision_id)
+            self._activate(event, time, batch, decided, stored)
         elif event.type == events.SPOOL:
             if event.payload["open"]:
                 self.state.spools[event.payload["spool_id"]] = time
@@ -107,13 +109,35 @@ class Joiner:
         closes_at = time + timedelta(seconds=self.config.reward.wait_seconds)
         entry = Open(decision, data, not decision.deferred, time, closes_at, event.event_id)
         early = self.state.orphans.pop(decision_id, [])
-        entry.outcomes.extend(early)
+        entry.active |= any(outcome.kind == ACTIVATION_KIND for outcome in early)
+        entry.outcomes.extend(outcome for outcome in early if outcome.kind != ACTIVATION_KIND)
         batch.adopted.extend(outcome.outcome_id for outcome in early)
         self.state.open[decision_id] = entry
         batch.opened.append(entry)
         heapq.heappush(self._due, (closes_at, event.event_id, decision_id))
         if self.config.close_on_final and entry.active and any(outcome.final for outcome in early):
             self._close(entry, time, batch)
+
+    def _activate(self, event: Event, time: datetime, batch: Batch, decided: set[str], stored: set[str]) -> None:
+        decision_id = event.payload["decision_id"]
+        entry = self.state.open.get(decision_id)
+        if entry is not None:
+            if not entry.active and time <= entry.closes_at:
+                entry.active = True
+                batch.activated.append(decision_id)
+        elif decision_id not in decided:
+            # It overtook its decision, and waits for it as an outcome would.
+            early = early_activation(decision_id, time)
+            if early.outcome_id not in stored:
+                stored.add(early.outcome_id)
+                self._keep_orphan(early, event.event_id, batch)
+
+    def _keep_orphan(self, outcome: Outcome, position: str, batch: Batch) -> None:
+        self.state.orphans.setdefault(outcome.decision_id, []).append(outcome)
+        batch.outcomes.append(StoredOutcome(outcome, position, "orphan"))
+        if len(self.state.orphans) > MOST_ORPHANS:
+            # The oldest stays in PostgreSQL; a decision that it overtook by so much will not find it.
+            self.state.orphans.pop(next(iter(self.state.orphans)))
 
     def _outcome(self, event: Event, time: datetime, batch: Batch, decided: set[str], stored: set[str]) -> None:
         outcome = events.outcome_from(event.payload, time)
@@ -131,11 +155,7 @@ class Joiner:
             batch.late += 1
             batch.outcomes.append(StoredOutcome(outcome, event.event_id, "late"))
         else:
-            self.state.orphans.setdefault(outcome.decision_id, []).append(outcome)
-            if len(self.state.orphans) > MOST_ORPHANS:
-                # The oldest stays in PostgreSQL; a decision that overtook it by so much will not find it.
-                self.state.orphans.pop(next(iter(self.state.orphans)))
-            batch.outcomes.append(StoredOutcome(outcome, event.event_id, "orphan"))
+            self._keep_orphan(outcome, event.event_id, batch)
 
     def _close_due(self, batch: Batch) -> None:
         if self.state.stream_time is None:

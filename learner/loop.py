@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from adapters.catalogue import LoopStore
 from adapters.interaction_log import read_interactions
+from adapters.locks import WriterConnection
 from adapters.loop_log import LoopLog
 from adapters.snapshots import SnapshotStore
 from adapters.streams import StreamReader, loop_stream
@@ -20,7 +21,7 @@ from contextual_bandit import events
 from contextual_bandit.joined import Batch
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.types import LoggedInteraction
-from learner.join import Joiner
+from learner.join import Joiner, early_activation
 from learner.train import open_generation, open_trainer
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Stores:
     """What a learner process works with."""
 
     engine: Engine
+    writers: WriterConnection
     reader: StreamReader
     snapshots: SnapshotStore
     loops: LoopStore
@@ -52,7 +54,7 @@ class LoopWriter:
         self.stream = loop_stream(config.loop)
         self._stores = stores
         self._checkpoint_seconds = checkpoint_seconds
-        self._ledger = LoopLog(stores.engine, config.loop)
+        self._ledger = LoopLog(stores.writers, config.loop)
         try:
             state, attempts = self._ledger.load()
             self._joiner = Joiner(config, state)
@@ -192,11 +194,14 @@ def _ids(messages: Sequence[tuple[str, bytes]]) -> tuple[list[str], list[str]]:
     outcome_ids: list[str] = []
     for position, data in messages:
         try:
-            payload = events.decode(position, data).payload
+            event = events.decode(position, data)
         except events.BadEvent:
             continue
+        payload = event.payload
         if isinstance(payload.get("decision_id"), str):
             decision_ids.append(payload["decision_id"])
+            if event.type == events.ACTIVATION:
+                outcome_ids.append(early_activation(payload["decision_id"], event.time).outcome_id)
         if isinstance(payload.get("outcome_id"), str):
             outcome_ids.append(payload["outcome_id"])
     return decision_ids, outcome_ids

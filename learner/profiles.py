@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import redis
-from sqlalchemy import Engine
 
 from adapters.customers import ProfileLog
+from adapters.locks import WriterConnection
 from adapters.streams import ACTIVITY_STREAM, StreamReader
 from adapters.telemetry import LearnerMetrics
 from contextual_bandit import events
@@ -23,7 +23,9 @@ class ProfileWriter:
 
     stream = ACTIVITY_STREAM
 
-    def __init__(self, engine: Engine, client: redis.Redis, reader: StreamReader, metrics: LearnerMetrics) -> None:
+    def __init__(
+        self, writers: WriterConnection, client: redis.Redis, reader: StreamReader, metrics: LearnerMetrics
+    ) -> None:
         """Take the stream over.
 
         Raises:
@@ -31,7 +33,7 @@ class ProfileWriter:
         """
         self._reader = reader
         self._metrics = metrics
-        self._ledger = ProfileLog(engine, client)
+        self._ledger = ProfileLog(writers, client)
         self.position, self._population = self._ledger.load()
         self._ledger.refresh_since(reader.applied(self.stream))
         reader.mark_applied(self.stream, self.position)

@@ -11,7 +11,7 @@ from typing import Protocol
 import redis
 from sqlalchemy.exc import SQLAlchemyError
 
-from adapters.loop_log import AnotherWriter
+from adapters.locks import AnotherWriter, LockLost, WriterConnection
 from adapters.streams import ACTIVITY_STREAM, StreamReader
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class Runner:
         client: redis.Redis,
         open_writer: Callable[[str], Writer],
         loops: Callable[[], list[str]],
+        writers: WriterConnection,
         batch_size: int,
         *,
         activity: bool = True,
@@ -60,6 +61,7 @@ class Runner:
         self._client = client
         self._open = open_writer
         self._loops = loops
+        self._connection = writers
         self._batch_size = batch_size
         self._streams = [ACTIVITY_STREAM] if activity else []
         self._writers: dict[str, Writer] = {}
@@ -72,7 +74,7 @@ class Runner:
             try:
                 self._look_for_work()
                 self._step()
-            except (redis.RedisError, SQLAlchemyError, OSError):
+            except (redis.RedisError, SQLAlchemyError, LockLost, OSError):
                 log.exception("a store is away; trying again")
                 self._drop_all()
                 stop.wait(0.5)
@@ -82,13 +84,18 @@ class Runner:
             except Exception:
                 log.exception("could not save on leaving", extra={"writer": name})
         self._writers.clear()
+        self._connection.close()
 
     def _look_for_work(self) -> None:
         now = time.monotonic()
         if now - self._looked < LOOK_EVERY_SECONDS:
             return
         self._looked = now
-        for name in [*self._streams, *self._loops()]:
+        wanted = [*self._streams, *self._loops()]
+        for name in self._writers.keys() - set(wanted):
+            log.info("the loop is gone", extra={"writer": name})
+            self._writers.pop(name).close()
+        for name in wanted:
             if name in self._writers or now < self._not_before.get(name, 0.0):
                 continue
             try:
@@ -96,7 +103,7 @@ class Runner:
                 log.info("took over", extra={"writer": name})
             except AnotherWriter:
                 self._not_before[name] = now + RETRY_SECONDS
-            except (redis.RedisError, SQLAlchemyError, OSError):
+            except (redis.RedisError, SQLAlchemyError, LockLost, OSError):
                 raise
             except Exception:
                 log.exception("cannot take over", extra={"writer": name})
@@ -121,6 +128,9 @@ class Runner:
             return
         try:
             action(writer)
+        except LockLost:
+            # All locks were on that connection.
+            raise
         except Exception:
             log.exception("writer dropped; taking it again", extra={"writer": name})
             del self._writers[name]
@@ -132,4 +142,5 @@ class Runner:
         for writer in self._writers.values():
             writer.abandon()
         self._writers.clear()
+        self._connection.close()
         self._looked = 0.0

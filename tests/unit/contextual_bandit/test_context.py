@@ -54,26 +54,38 @@ def test_segments_follow_what_was_done() -> None:
 
 @pytest.mark.parametrize(
     ("age", "recency"),
-    [(-3, "week"), (0, "week"), (6.9, "week"), (7, "fortnight"), (13.9, "fortnight"), (14, "month"), (28, "two_months"),
+    [(-3, "never"), (0, "week"), (6, "week"), (7, "fortnight"), (13, "fortnight"), (14, "month"), (28, "two_months"),
      (56, "four_months"), (111, "four_months"), (112, "longer"), (900, "longer")],
 )  # fmt: skip
 def test_recency_is_a_band(age: float, recency: str) -> None:
     assert history_features(profile_of(age), NOW)["recency"] == recency
 
 
-@pytest.mark.parametrize(("purchases", "band"), [(1, "f0"), (6, "f1"), (12, "f2"), (24, "f3"), (48, "f4"), (93, "f5")])
-def test_frequency_is_a_band_of_purchases_a_year(purchases: int, band: str) -> None:
-    # First seen 20 weeks ago: 52 n / (20 + 4) purchases a year.
-    ages = [140.0] + [1.0] * (purchases - 1)
-    assert history_features(profile_of(*ages), NOW)["frequency"] == band
+@pytest.mark.parametrize(("days", "band"), [(1, "f0"), (3, "f1"), (6, "f2"), (12, "f3"), (24, "f4"), (48, "f5")])
+def test_frequency_is_a_band_of_purchase_days_a_year(days: int, band: str) -> None:
+    # First seen 20 weeks ago: 52 n / (20 + 4) purchase days a year; a second purchase on a day changes nothing.
+    ages = [140.0, *[float(age) for age in range(1, days)]]
+    assert history_features(profile_of(*ages, 140.0), NOW)["frequency"] == band
+
+
+def test_history_knows_nothing_of_what_came_later() -> None:
+    """Point in time: a decision about an earlier moment sees the days before it."""
+    profile = Profile()
+    for number, (age, kind, amount) in enumerate([(30, "purchase", 8.0), (9, "view", None), (2, "purchase", 90.0)]):
+        profile.apply(Activity(f"a{number}", "c1", kind, NOW - timedelta(days=age), "garden", None, amount))  # type: ignore[arg-type]
+    before = history_features(profile, NOW - timedelta(days=20))
+    assert before == {"segment": "transactions_only", "recency": "fortnight", "frequency": "f1", "monetary": "m1"}
+    assert history_features(profile, NOW - timedelta(days=5))["segment"] == "both"
+    assert history_features(profile, NOW - timedelta(days=40)) == history_features(None, NOW)
+    assert history_features(profile, NOW)["monetary"] == "m3"
 
 
 @pytest.mark.parametrize("band", range(len(MONETARY_BANDS) + 1))
-def test_monetary_value_is_a_band_of_money_per_purchase(band: int) -> None:
+def test_monetary_value_is_a_band_of_money_per_purchase_day(band: int) -> None:
     amount = MONETARY_BANDS[band - 1] if band else 0.0
     profile = Profile()
     for number in range(3):
-        profile.apply(Activity(f"a{number}", "c1", "purchase", NOW, "garden", None, amount))
+        profile.apply(Activity(f"a{number}", "c1", "purchase", NOW - timedelta(days=number), "garden", None, amount))
     assert history_features(profile, NOW)["monetary"] == f"m{band}"
 
 

@@ -144,9 +144,11 @@ def test_a_profile_is_stored_and_read_back(drawn: list[tuple[int, ActivityKind, 
 
 
 def test_a_profile_stored_by_version_1_is_read() -> None:
-    stored = b'{"v":1,"t":[1.5,9.5,9.5,0],"n":[2,3.5,1],"c":{"garden":[3,"9",2,3.5,0.5,4.5]}}'
+    stored = b'{"v":1,"t":[1.5,9.5,9.5,0],"n":[2,3.5,1],"m":[[0,1.5],[3,2.0]],"b":[2,"5"],"c":{"garden":[3,"9",2,3.5,0.5,4.5]}}'
     history = CategoryHistory(3, 9, 2, 3.5, 0.5, 4.5)
-    assert decode_profile(stored) == Profile(1.5, 9.5, 9.5, 0, 2, 3.5, 1, {"garden": history})
+    assert decode_profile(stored) == Profile(
+        1.5, 9.5, 9.5, 0, 2, 3.5, 1, {0: 1.5, 3: 2.0}, CategoryHistory(2, 5), {"garden": history}
+    )
 
 
 def population_of(*customers: list[int]) -> Population:

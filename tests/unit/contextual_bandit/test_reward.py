@@ -77,7 +77,7 @@ def test_a_loop_without_kinds_says_so() -> None:
 
 @pytest.mark.parametrize("value", [10.1, -10.1, math.nan, math.inf])
 def test_a_value_out_of_range_is_refused(value: float) -> None:
-    with pytest.raises(RewardOutOfRange, match=r"outside \[-10, 10\]"):
+    with pytest.raises(RewardOutOfRange, match=r"must lie in \[-10, 10\]"):
         outcome_value(WIDE, value, None, None)
 
 
