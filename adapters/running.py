@@ -21,8 +21,12 @@ class DidNotStart(RuntimeError):
 
 
 @contextmanager
-def running_installation(data_dir: Path, settings: Mapping[str, str] | None = None, *, port: int = 0) -> Iterator[str]:
+def running_installation(
+    data_dir: Path, settings: Mapping[str, str] | None = None, *, port: int = 0, log_path: Path | None = None
+) -> Iterator[str]:
     """Run ``offerloop up`` on private stores under ``data_dir``; gives its address.
+
+    Its log goes to ``log_path``, or into the data folder.
 
     Stores and keys of the caller's environment are not used. On leaving, the installation is stopped in order.
 
@@ -31,7 +35,7 @@ def running_installation(data_dir: Path, settings: Mapping[str, str] | None = No
         RuntimeError: it did not stop cleanly.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
-    log_path = data_dir / "installation.log"
+    log_path = log_path or data_dir / "installation.log"
     environment = {name: value for name, value in os.environ.items() if name not in STORE_SETTINGS}
     environment |= {
         "OFFERLOOP_DATA_DIR": str(data_dir.absolute()),

@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="installation-", dir=out) as data,
-            running_installation(Path(data), {"OFFERLOOP_WORKERS": str(chosen.workers)}) as url,
+            running_installation(
+                Path(data), {"OFFERLOOP_WORKERS": str(chosen.workers)}, log_path=out / "service.log"
+            ) as url,
         ):
             seed(url)
             status = run_locust(url, out, chosen.users, chosen.seconds)
