@@ -17,11 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from simulator.calls import CallRefused
+from simulator.calls import Caller, CallRefused
 from simulator.play import DAY, Market, NothingServed, Series, make_series, summarize
 from simulator.world import START, World, make_world
 
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         market, status = asyncio.run(_play(world, chosen))
         series = make_series(market.played)
-    except (CallRefused, NothingServed, httpx.TransportError) as error:
+    except (CallRefused, NothingServed) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return 1
     summary = summarize(world, market, series, status, started)
@@ -117,12 +116,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 async def _play(world: World, chosen: argparse.Namespace) -> tuple[Market, dict[str, Any]]:
     headers = {"authorization": f"Bearer {chosen.key}"} if chosen.key else {}
-    limits = httpx.Limits(max_connections=chosen.concurrency, max_keepalive_connections=chosen.concurrency)
     columns = (TextColumn("simulated days"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
-    async with httpx.AsyncClient(base_url=chosen.url, headers=headers, limits=limits, timeout=60.0) as client:
+    async with Caller(chosen.url, chosen.concurrency, headers) as caller:
         market = Market(
-            client, world, days=chosen.days, visits_per_day=chosen.rate, concurrency=chosen.concurrency
+            caller, world, days=chosen.days, visits_per_day=chosen.rate
         )  # fmt: skip
         with Progress(*columns) as bar:
             task = bar.add_task("days", total=chosen.days)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any
+from contextlib import AsyncExitStack
+from typing import Any, Self
 
 import httpx
 
@@ -17,11 +18,30 @@ class CallRefused(RuntimeError):
 
 
 class Caller:
-    """At most ``in_flight`` calls at a time. Every call carries its own id, so one that failed is made again."""
+    """At most ``in_flight`` calls at a time, each on a connection of its own; use it as a context manager.
 
-    def __init__(self, client: httpx.AsyncClient, in_flight: int) -> None:
-        self._client = client
-        self._room = asyncio.Semaphore(in_flight)
+    Every call carries its own id, so one that failed is made again. A client per connection, because the pool of one
+    client looks at all its connections for every call.
+    """
+
+    def __init__(self, address: str, in_flight: int, headers: Mapping[str, str] | None = None) -> None:
+        self._address = address
+        self._headers = headers
+        self._in_flight = in_flight
+        self._free: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open the clients; their connections come with the first calls."""
+        context = httpx.create_ssl_context()
+        for _ in range(self._in_flight):
+            client = httpx.AsyncClient(base_url=self._address, headers=self._headers, timeout=60.0, verify=context)
+            self._free.put_nowait(await self._stack.enter_async_context(client))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Close them."""
+        await self._stack.aclose()
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The parsed answer; a broken connection or a 503 is tried again.
@@ -36,10 +56,13 @@ class Caller:
         trouble = ""
         for attempt in range(ATTEMPTS):
             try:
-                async with self._room:
+                client = await self._free.get()
+                try:
                     started = time.perf_counter()
-                    answer = await self._client.request(method, path, json=body)
+                    answer = await client.request(method, path, json=body)
                     seconds = time.perf_counter() - started
+                finally:
+                    self._free.put_nowait(client)
             except httpx.TransportError as error:
                 trouble = repr(error)
             else:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import orjson
 from rich.console import Console
@@ -32,6 +31,7 @@ from contextual_bandit.vowpal import VowpalPolicy
 from evaluation.audit import AuditResult, audit
 from simulator import demo_charts
 from simulator.baskets import Baskets, Plan, References, last_half, load, plan, references
+from simulator.calls import Caller
 from simulator.replay import IN_FLIGHT, LOOP_SETTINGS, Driver, Record
 
 AUDIT_EVERY = 12
@@ -82,11 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _drive(address: str, baskets: Baskets, decisions: Plan, console: Console) -> tuple[dict[str, Any], Record]:
-    limits = httpx.Limits(max_connections=IN_FLIGHT + 4)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
-    async with httpx.AsyncClient(base_url=address, timeout=60.0, limits=limits) as client:
-        driver = Driver(client, baskets, decisions, LOOP)
+    async with Caller(address, IN_FLIGHT) as caller:
+        driver = Driver(caller, baskets, decisions, LOOP)
         await driver.set_up()
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("decisions", total=len(decisions.week))

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,16 +81,13 @@ class Played:
 class Market:
     """One run of a world against one service."""
 
-    def __init__(
-        self, client: httpx.AsyncClient, world: World, *, days: int, visits_per_day: float, concurrency: int
-    ) -> None:
+    def __init__(self, caller: Caller, world: World, *, days: int, visits_per_day: float) -> None:
         self.loop = f"simulated-market-{world.seed}"
         self.played = Played()
-        self._client = client
         self._world = world
         self._days = days
         self._visits_per_day = visits_per_day
-        self._caller = Caller(client, concurrency)
+        self._caller = caller
         self._exposures = Exposures()
         self._due: list[Due] = []
         self._activities: list[dict[str, Any]] = []
@@ -118,8 +114,8 @@ class Market:
         return dict((await self._caller.call("GET", f"/v1/loops/{self.loop}"))["status"])
 
     async def _open_shop(self) -> None:
-        answer = await self._client.get(f"/v1/loops/{self.loop}")
-        if answer.status_code == httpx.codes.OK and answer.json()["status"]["decisions"]:
+        listed = await self._caller.call("GET", "/v1/loops")
+        if any(loop["loop"] == self.loop for loop in listed["loops"]):
             raise CallRefused(f"loop {self.loop!r} has been played here before; take another seed")
         settings = {
             "clock": "simulated",

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import numpy as np
 
 from simulator.baskets import Baskets, Plan, Purchases, week_start
@@ -48,8 +47,8 @@ class Record:
 class Driver:
     """Drives one loop of a service as a shop would; many calls are in flight at once."""
 
-    def __init__(self, client: httpx.AsyncClient, baskets: Baskets, plan: Plan, loop: str) -> None:
-        self._caller = Caller(client, IN_FLIGHT)
+    def __init__(self, caller: Caller, baskets: Baskets, plan: Plan, loop: str) -> None:
+        self._caller = caller
         self._baskets = baskets
         self._plan = plan
         self._loop = loop
