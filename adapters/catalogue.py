@@ -99,7 +99,9 @@ class LoopStore:
             ).scalar_one_or_none()
             version = (current or 0) + 1
             record = asdict(config) | {"version": version}
-            row = {"loop": config.loop, "config": record, "version": version, "updated_at": now}
+            row = {
+                "loop": config.loop, "config": record, "version": version, "deleted": False, "updated_at": now,
+            }  # fmt: skip
             connection.execute(insert(loops).values(row).on_conflict_do_update(index_elements=["loop"], set_=row))
             audit(connection, now, actor, "loop.put", config.loop, record)
         self._client.hincrby(VERSIONS_KEY, "loops", 1)
@@ -115,22 +117,31 @@ class LoopStore:
     def delete(self, loop: str, actor: str, now: datetime) -> bool:
         """Take a loop out; its log stays. False when there is none."""
         with self._engine.begin() as connection:
-            changed = connection.execute(loops.delete().where(loops.c.loop == loop)).rowcount
+            changed = connection.execute(
+                loops.update().where(loops.c.loop == loop, ~loops.c.deleted).values(deleted=True, updated_at=now)
+            ).rowcount
             if changed:
                 audit(connection, now, actor, "loop.delete", loop, {})
         self._client.hincrby(VERSIONS_KEY, "loops", 1)
         return bool(changed)
 
-    def get(self, loop: str) -> LoopConfig | None:
-        """One loop's settings."""
+    def get(self, loop: str, *, deleted: bool = False) -> LoopConfig | None:
+        """One loop's settings; with ``deleted`` also those that a deleted loop had, whose log still stands."""
+        query = select(loops.c.config).where(loops.c.loop == loop)
+        if not deleted:
+            query = query.where(~loops.c.deleted)
         with self._engine.connect() as connection:
-            record = connection.execute(select(loops.c.config).where(loops.c.loop == loop)).scalar_one_or_none()
+            record = connection.execute(query).scalar_one_or_none()
         return None if record is None else loop_from(record)
 
     def all(self) -> list[LoopConfig]:
         """Every loop's settings, by name."""
         with self._engine.connect() as connection:
-            records = connection.execute(select(loops.c.config).order_by(loops.c.loop)).scalars().all()
+            records = (
+                connection.execute(select(loops.c.config).where(~loops.c.deleted).order_by(loops.c.loop))
+                .scalars()
+                .all()
+            )
         return [loop_from(record) for record in records]
 
 

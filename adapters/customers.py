@@ -21,7 +21,8 @@ from contextual_bandit.profile import Activity, Population, Profile, decode_popu
 
 # The empty id belongs to nobody (the API refuses it), so it can hold what is true of everybody.
 POPULATION = ""
-ABSENT_SECONDS = 3600
+# Cached values are read again from PostgreSQL after a while, whatever became of their last change.
+CACHE_SECONDS = 3600
 
 
 class CustomerStore:
@@ -38,7 +39,7 @@ class CustomerStore:
             connection.execute(
                 insert(customers).values(row).on_conflict_do_update(index_elements=["customer_id"], set_=row)
             )
-        self._client.set(customer_cache_key(customer_id), orjson.dumps(record))
+        self._client.set(customer_cache_key(customer_id), orjson.dumps(record), ex=CACHE_SECONDS)
 
     def get(self, customer_id: str) -> dict[str, Any] | None:
         """A customer's record."""
@@ -85,8 +86,8 @@ class CustomerStore:
         if remember:
             pipeline = self._client.pipeline(transaction=False)
             for name, (state, record) in found.items():
-                pipeline.set(profile_key(name), state, nx=True, ex=None if state else ABSENT_SECONDS)
-                pipeline.set(customer_cache_key(name), record, nx=True, ex=None if name in records else ABSENT_SECONDS)
+                pipeline.set(profile_key(name), state, nx=True, ex=CACHE_SECONDS)
+                pipeline.set(customer_cache_key(name), record, nx=True, ex=CACHE_SECONDS)
             with suppress(redis.RedisError):
                 pipeline.execute()
         return found
@@ -203,15 +204,23 @@ class ProfileLog:
 
     def refresh(self, states: Mapping[str, bytes]) -> None:
         """Put profiles into the cache; only the writer does, so that an older one never replaces a newer."""
-        if states:
-            self._client.mset({profile_key(customer_id): state for customer_id, state in states.items()})
+        pipeline = self._client.pipeline(transaction=False)
+        for customer_id, state in states.items():
+            # Services do not read the population through, so it stays.
+            pipeline.set(profile_key(customer_id), state, ex=CACHE_SECONDS if customer_id else None)
+        pipeline.execute()
 
     def refresh_since(self, position: str) -> int:
         """Put every profile that changed after ``position`` into the cache (a crash may have come before that)."""
+        query = select(profiles.c.customer_id, profiles.c.position)
         with self._connection.begin():
-            rows = self._connection.execute(select(profiles.c.customer_id, profiles.c.state, profiles.c.position))
-            late = {row.customer_id: row.state for row in rows if _after(row.position, position)}
-        self.refresh(late)
+            late = [row.customer_id for row in self._connection.execute(query) if _after(row.position, position)]
+        for start in range(0, len(late), 1000):
+            query = select(profiles.c.customer_id, profiles.c.state).where(
+                profiles.c.customer_id == func.any(late[start : start + 1000])
+            )
+            with self._connection.begin():
+                self.refresh({row.customer_id: row.state for row in self._connection.execute(query)})
         return len(late)
 
 

@@ -51,6 +51,13 @@ def read_interactions(
             yield LoggedInteraction(row.sequence, decision, row.reward, row.use, row.closed_at, row.revision)
 
 
+def first_sequence(engine: Engine, loop: str) -> int:
+    """The oldest interaction that retention has left, 1 in an empty log."""
+    query = select(func.min(interactions.c.sequence)).where(interactions.c.loop == loop)
+    with engine.connect() as connection:
+        return connection.execute(query).scalar_one() or 1
+
+
 @dataclass(frozen=True, slots=True)
 class StoredDecision:
     """A committed decision with what happened to it."""

@@ -24,7 +24,8 @@ from adapters.tables import (
     stream_positions,
 )
 from contextual_bandit import events
-from contextual_bandit.joined import ACTIVATION_KIND, Batch, Closed, JoinState, Open
+from contextual_bandit.context import SEGMENTS
+from contextual_bandit.joined import ACTIVATION_KIND, MOST_ORPHANS, Batch, Closed, JoinState, Open
 from contextual_bandit.types import Decision, Outcome
 
 
@@ -109,7 +110,12 @@ class LoopLog:
         return found
 
     def _orphans(self) -> dict[str, list[Outcome]]:
-        query = select(outcomes).where(outcomes.c.loop == self.loop, outcomes.c.state == "orphan")
+        query = (
+            select(outcomes)
+            .where(outcomes.c.loop == self.loop, outcomes.c.state == "orphan")
+            .order_by(outcomes.c.received_at.desc())
+            .limit(MOST_ORPHANS)
+        )
         found: dict[str, list[Outcome]] = defaultdict(list)
         rows = self._connection.execute(query).mappings().all()
         for row in sorted(rows, key=lambda row: position_key(row["position"])):
@@ -169,19 +175,20 @@ class LoopLog:
                 update(stream_positions).where(stream_positions.c.stream == self._stream).values(attempts=attempts)
             )
 
-    def suspect(self) -> int | None:
-        """The interaction that was being learned when the last try ended, if it was marked."""
+    def suspect(self) -> tuple[int | None, int]:
+        """The interaction that was being learned when a try ended, and in how many tries it was the one."""
+        query = select(stream_positions.c.suspect, stream_positions.c.suspect_tries)
         with self._connection.begin():
-            sequence: int | None = self._connection.execute(
-                select(stream_positions.c.suspect).where(stream_positions.c.stream == self._stream)
-            ).scalar_one()
-        return sequence
+            row = self._connection.execute(query.where(stream_positions.c.stream == self._stream)).one()
+        return row.suspect, row.suspect_tries
 
-    def set_suspect(self, sequence: int | None) -> None:
+    def set_suspect(self, sequence: int | None, tries: int) -> None:
         """Mark the interaction that is learned next, so that it is known if it kills the process."""
         with self._connection.begin():
             self._connection.execute(
-                update(stream_positions).where(stream_positions.c.stream == self._stream).values(suspect=sequence)
+                update(stream_positions)
+                .where(stream_positions.c.stream == self._stream)
+                .values(suspect=sequence, suspect_tries=tries)
             )
 
     def set_aside(self, sequence: int) -> None:
@@ -292,7 +299,9 @@ class LoopLog:
 
     def _cell(self, decision: Decision, time: datetime) -> tuple[Any, ...]:
         minute = time.replace(second=0, microsecond=0)
-        segment = str(decision.context.namespaces.get("H", {}).get("segment", "unknown"))
+        # The sender may have named a segment of its own; aggregates keep to the known ones.
+        sent = decision.context.namespaces.get("H", {}).get("segment")
+        segment = sent if isinstance(sent, str) and sent in SEGMENTS else "other"
         return (self.loop, minute, decision.policy_id, decision.chosen.offer_id, segment)
 
 

@@ -85,15 +85,15 @@ class SnapshotStore:
         with self._engine.connect() as connection:
             return connection.execute(query).scalar_one_or_none()
 
-    def base(self, loop: str, generation: int) -> PolicySnapshot:
-        """Where a generation started.
+    def base(self, loop: str, generation: int, *, at_least: int = 0) -> PolicySnapshot:
+        """Where a generation started, or the first snapshot of it that was trained so far.
 
         Raises:
-            sqlalchemy.exc.NoResultFound: there is no such generation.
+            sqlalchemy.exc.NoResultFound: there is none.
         """
         query = (
             select(_table)
-            .where(_table.c.loop == loop, _table.c.generation == generation)
+            .where(_table.c.loop == loop, _table.c.generation == generation, _table.c.trained_through >= at_least)
             .order_by(_table.c.trained_through)
             .limit(1)
         )

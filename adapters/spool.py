@@ -31,10 +31,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """A call that waits on disk, and when it was acknowledged."""
+    """A call that waits on disk, when it was acknowledged, and in which spool it was first kept."""
 
     call: Call
     at: datetime
+    spool_id: str
 
 
 class Spool:
@@ -55,13 +56,16 @@ class Spool:
 
     def append(self, calls: Sequence[Call], now: datetime) -> None:
         """Keep calls; they are on disk when this returns."""
+        self._keep([Spooled(call, now, self.spool_id) for call in calls])
+
+    def _keep(self, waiting: Sequence[Spooled]) -> None:
         if self._file is None:
             self._file = self._path.open("ab")
             fcntl.flock(self._file, fcntl.LOCK_EX)
-        for call in calls:
-            self._file.write(_encode(call, now) + b"\n")
-            if call.decided_key is not None:
-                self._decided.setdefault(call.decided_key, call)
+        for spooled in waiting:
+            self._file.write(_encode(spooled) + b"\n")
+            if spooled.call.decided_key is not None:
+                self._decided.setdefault(spooled.call.decided_key, spooled.call)
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -81,11 +85,12 @@ class Spool:
             self._file = None
         self._decided.clear()
 
-    def adopt(self, now: datetime) -> int:
+    def adopt(self) -> int:
         """Take over what dead processes left behind; returns how many calls."""
         adopted = 0
         for path in sorted(self._folder.glob("*.jsonl")):
-            if path == self._path:
+            if path == self._path or not path.stat().st_size:
+                # An empty file is one that its process has not locked yet.
                 continue
             with path.open("rb") as file:
                 try:
@@ -95,16 +100,26 @@ class Spool:
                 if not path.exists():
                     continue
                 # Written to this process's file before the other is removed: a crash between doubles, never loses.
-                for spooled in _read(path):
-                    self.append([spooled.call], spooled.at)
-                    adopted += 1
+                found = list(_read(path))
+                if found:
+                    self._keep(found)
+                adopted += len(found)
                 path.unlink()
         return adopted
 
 
-def _encode(call: Call, at: datetime) -> bytes:
+def _encode(spooled: Spooled) -> bytes:
+    call = spooled.call
     return orjson.dumps(
-        [to_text(at), call.stream, call.message.decode(), call.decided_key, call.request_hash, call.ttl_seconds]
+        [
+            spooled.spool_id,
+            to_text(spooled.at),
+            call.stream,
+            call.message.decode(),
+            call.decided_key,
+            call.request_hash,
+            call.ttl_seconds,
+        ]
     )
 
 
@@ -114,5 +129,6 @@ def _read(path: Path) -> Iterator[Spooled]:
             # A line without its end was being written when the process died, and was never acknowledged.
             if not line.endswith(b"\n"):
                 return
-            at, stream, message, decided_key, request_hash, ttl_seconds = orjson.loads(line)
-            yield Spooled(Call(stream, message.encode(), decided_key, request_hash, ttl_seconds), from_text(at))
+            spool_id, at, stream, message, decided_key, request_hash, ttl_seconds = orjson.loads(line)
+            call = Call(stream, message.encode(), decided_key, request_hash, ttl_seconds)
+            yield Spooled(call, from_text(at), spool_id)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from hashlib import sha1
 from typing import Any
 
+import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
@@ -83,7 +84,7 @@ class StreamWriter:
 
     async def start(self) -> None:
         """Take over what dead processes left, and start sending."""
-        await asyncio.to_thread(self._spool.adopt, datetime.now(UTC))
+        await asyncio.to_thread(self._spool.adopt)
         self._task = asyncio.create_task(self._send_forever(), name="stream-writer")
 
     async def stop(self) -> None:
@@ -153,7 +154,13 @@ class StreamWriter:
             return None
         try:
             if not self._spool.is_empty:
-                await self._drain()
+                try:
+                    await self._drain()
+                except redis.ResponseError:
+                    # New messages queue up behind what the server refuses, so that their order stays.
+                    log.exception("the stream refuses what waited")
+                    self._note_away()
+                    return None
             replies = await self._execute(calls) if calls else []
         except AWAY as error:
             log.warning("the stream is away; messages go to the spool", extra={"error": repr(error)})
@@ -162,25 +169,26 @@ class StreamWriter:
         return replies
 
     async def _drain(self) -> None:
-        """Announce what waited, send it, and say that it has come; done again from the start if it fails between."""
+        """Announce what waited, send it, and say that it has come; done again from the start if it fails between.
+
+        Raises:
+            redis.RedisError: the server is away, or refused a message, which then goes on waiting.
+        """
         waiting = await asyncio.to_thread(self._spool.waiting)
-        oldest: dict[str, Spooled] = {}
+        # A spool that was taken over from a dead process may stand announced under its own name.
+        groups: dict[tuple[str, str], list[Spooled]] = {}
         for spooled in waiting:
-            oldest.setdefault(spooled.call.stream, spooled)
-        for stream, spooled in oldest.items():
-            since = events.event_time(spooled.call.message)
-            await self._client.xadd(stream, {FIELD: self._announcement(since, spooled.at, opened=True)})
-        for start in range(0, len(waiting), DRAIN_BATCH):
-            await self._execute([_late(spooled) for spooled in waiting[start : start + DRAIN_BATCH]])
-        for stream, spooled in oldest.items():
-            since = events.event_time(spooled.call.message)
-            await self._client.xadd(stream, {FIELD: self._announcement(since, spooled.at, opened=False)})
+            groups.setdefault((spooled.call.stream, spooled.spool_id), []).append(spooled)
+        for is_open in (True, False):
+            for (stream, spool_id), group in groups.items():
+                await self._client.xadd(stream, {FIELD: _announcement(spool_id, group, is_open=is_open)})
+            for start in range(0, len(waiting) if is_open else 0, DRAIN_BATCH):
+                replies = await self._execute([_late(spooled) for spooled in waiting[start : start + DRAIN_BATCH]])
+                for reply in replies:
+                    if isinstance(reply, Exception):
+                        raise reply
         self._spool.clear()
         log.info("the spool is drained", extra={"messages": len(waiting)})
-
-    def _announcement(self, time: datetime, spooled_at: datetime, *, opened: bool) -> bytes:
-        payload = {"spool_id": self._spool.spool_id, "open": opened}
-        return events.encode(events.SPOOL, time, payload, spooled_at=spooled_at)
 
     async def _execute(self, calls: Sequence[Call]) -> list[Any]:
         """Replies in order; a refusal by the server stands in its place, an absent server raises."""
@@ -206,6 +214,13 @@ class StreamWriter:
                 arguments = (call.message, call.request_hash, call.ttl_seconds)
                 pipeline.evalsha(_SCRIPT, 2, call.stream, call.decided_key, *arguments)
         return await pipeline.execute(raise_on_error=False)
+
+
+def _announcement(spool_id: str, group: Sequence[Spooled], *, is_open: bool) -> bytes:
+    """Says that messages as old as the oldest of these are on their way, or that they have come."""
+    time = min(events.event_time(spooled.call.message) for spooled in group)
+    payload = {"spool_id": spool_id, "open": is_open}
+    return events.encode(events.SPOOL, time, payload, spooled_at=min(spooled.at for spooled in group))
 
 
 def _late(spooled: Spooled) -> Call:

@@ -35,6 +35,7 @@ loops = Table(
     Column("loop", Text, primary_key=True),
     Column("config", JSONB, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("deleted", Boolean, nullable=False, server_default="false"),
     _at("updated_at"),
 )
 
@@ -98,6 +99,7 @@ stream_positions = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("suspect", BigInteger),
+    Column("suspect_tries", Integer, nullable=False, server_default="0"),
     Column("holds", JSONB, nullable=False, server_default="{}"),
 )
 

@@ -19,6 +19,7 @@ RECENCY_BANDS = (7, 14, 28, 56, 112)
 RECENCY_NAMES = ("week", "fortnight", "month", "two_months", "four_months", "longer")
 MONETARY_BANDS = (5.0, 10.0, 20.0, 50.0, 100.0)
 FREQUENCY_BANDS = (6.0, 12.0, 26.0, 52.0, 104.0)
+SEGMENTS = ("new", "browsing_only", "transactions_only", "both")
 SEASONS = ("winter", "spring", "summer", "autumn")
 DAY_PARTS = ("night", "morning", "afternoon", "evening")
 

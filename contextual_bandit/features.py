@@ -70,7 +70,7 @@ def rebuild_features(raw: Mapping[str, Any], path: str) -> dict[str, FeatureValu
     return features
 
 
-def check_identity(raw: Mapping[str, Any], path: str, names: frozenset[str] = PERSON_NAMES) -> None:
+def check_identity(raw: Mapping[str, Any], path: str, names: frozenset[str] = PERSON_NAMES, *, depth: int = 0) -> None:
     """Refuse what says who a customer is rather than what they are like, at any depth.
 
     Raises:
@@ -80,8 +80,9 @@ def check_identity(raw: Mapping[str, Any], path: str, names: frozenset[str] = PE
         spelled = "".join(filter(str.isalnum, name)).lower()
         if spelled in names or (isinstance(value, str) and _EMAIL.fullmatch(value.strip())):
             raise BadFeature(f"{path}.{name}", value, "says who somebody is, which no policy may learn from")
-        if isinstance(value, Mapping):
-            check_identity(value, f"{path}.{name}", names)
+        # What is nested deeper is refused for that when it is rebuilt.
+        if isinstance(value, Mapping) and depth < DEEPEST:
+            check_identity(value, f"{path}.{name}", names, depth=depth + 1)
 
 
 def _flatten(into: dict[str, FeatureValue], prefix: str, raw: Mapping[str, Any], path: str, depth: int) -> None:
@@ -150,5 +151,5 @@ def _namespace(name: str) -> str:
 
 
 def _short(value: object) -> str:
-    shown = repr(value)
+    shown = type(value).__name__ if isinstance(value, dict | list) else repr(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -9,6 +9,8 @@ from contextual_bandit.types import Decision, Event, Outcome
 
 # The kind under which an activation waits for a decision that it overtook; no client can send it.
 ACTIVATION_KIND = "\x01activation"
+# How many outcomes may wait for their decisions in memory.
+MOST_ORPHANS = 100_000
 
 
 @dataclass(slots=True)

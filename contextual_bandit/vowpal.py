@@ -165,7 +165,9 @@ class VowpalPolicy:
             pylibvw.vw._finish_example_multi_ex(self._workspace, examples)
 
     def _cost(self, reward: float) -> float:
-        return (self.setting.reward_low - reward) / (self.setting.reward_high - self.setting.reward_low)
+        low, high = self.setting.reward_low, self.setting.reward_high
+        # Rewards of the log may stem from a time when the range was another.
+        return (low - min(max(reward, low), high)) / (high - low)
 
     def save(self) -> bytes:
         """The whole learning state; loading it and going on equals never having stopped."""

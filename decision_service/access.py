@@ -62,10 +62,15 @@ class Access:
 
 def is_local(request: Request) -> bool:
     """Whether the call came over loopback and was not passed on by a proxy."""
-    if "x-forwarded-for" in request.headers or "forwarded" in request.headers:
+    if "x-forwarded-for" in request.headers or "forwarded" in request.headers or request.client is None:
         return False
+    # The name that was asked for counts too: a web page can have its own name point at this machine.
+    return _is_loopback(request.client.host) and _is_loopback(request.url.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        return request.client is not None and ip_address(request.client.host).is_loopback
+        return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
 

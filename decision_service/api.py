@@ -79,10 +79,12 @@ async def rank(body: RankIn, request: Request, caller: Writer) -> Response:
 async def rank_batch(body: RankBatchIn, request: Request, caller: Writer) -> Response:
     """All requests are checked and decided before any is logged; one that is refused refuses the batch."""
     ranker = _service(request).ranker
+    prepared = []
+    for index, entry in enumerate(body.requests):
+        prepared.append(await ranker.prepare(entry, f"requests.{index}."))
+        # Other requests get their turn between two of a batch.
+        await asyncio.sleep(0)
     check_batch_ids(body.requests)
-    prepared = [
-        await ranker.prepare(entry, f"requests.{index}.") for index, entry in enumerate(body.requests)
-    ]  # fmt: skip
     decisions = await asyncio.gather(*(ranker.log(decision) for decision in prepared))
     return Response(
         orjson.dumps({"decisions": [_rank_out(decision) for decision in decisions]}), media_type="application/json"

@@ -126,7 +126,7 @@ async def put_loop(loop: LoopName, body: LoopIn, request: Request, caller: Admin
         ZoneInfo(body.time_zone)
     except (OSError, ValueError, LookupError, ImportError):
         raise bad_field("time_zone", body.time_zone, "is no IANA time zone") from None
-    current = await asyncio.to_thread(service.sources.loops.get, loop)
+    current = await asyncio.to_thread(lambda: service.sources.loops.get(loop, deleted=True))
     if current is not None and current.clock != body.clock:
         raise bad_field("clock", body.clock, f"cannot change: the log of loop {loop!r} runs by {current.clock} time")
     reward = RewardDefinition(**body.reward.model_dump())

@@ -146,6 +146,8 @@ def _shown(value: Any) -> Any:
     """A value as it may be echoed: short, and JSON whatever it was."""
     if value is None or isinstance(value, bool | int):
         return value if not isinstance(value, int) or abs(value) < 2**53 else repr(value)
+    if isinstance(value, dict | list):
+        return type(value).__name__
     text = value if isinstance(value, str) else repr(value)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 200 else text[:197] + "..."

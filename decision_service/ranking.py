@@ -31,13 +31,14 @@ from contextual_bandit.eligibility import split
 from contextual_bandit.features import rebuild_context, rebuild_features
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.profile import Population, Profile, decode_population, decode_profile
-from contextual_bandit.types import Action, Decision, FeatureValue, Offer, Removed
+from contextual_bandit.types import Action, Context, Decision, Features, FeatureValue, Offer, Removed
 from decision_service.problems import Problem, bad_field, not_found
 from decision_service.schemas import CandidateIn, RankIn
-from decision_service.serving import Serving, utc_now
+from decision_service.serving import Catalogue, Serving, utc_now
 from decision_service.together import Together
 
 MOST_CACHED = 20_000
+MOST_PAIRS = 30_000_000
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
@@ -110,6 +111,16 @@ class Customers:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """An eligible offer, from the catalogue or (version 0) from the request."""
+
+    offer_id: str
+    features: Features
+    category: str | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A decision on its way to the log, or one that was there already."""
 
@@ -152,24 +163,15 @@ class Ranker:
             stored = await self._stored(loop, request.decision_id, request_hash)
             if stored is not None:
                 return Prepared(stored, is_logged=True)
-        offers, inline, removed = await self._candidates(request, occurred_at, field)
+        # On a loop with wall time a sender's clock feeds features, but does not bring an expired offer back.
+        candidates, removed = await self._candidates(request, now if loop.clock == "wall" else occurred_at, field)
         known = await self._customers.known(request.customer_id)
-        population = await self._customers.population()
-        affinities = Affinities(known.profile, population, occurred_at)
+        affinities = Affinities(known.profile, await self._customers.population(), occurred_at)
         context = build_context(loop, occurred_at, known.profile, known.demographics, client_context)
-        features_of = self._serving.catalogue.features
         actions = [
-            Action(
-                offer.offer_id,
-                features_of[offer.offer_id],
-                affinities.of(offer.category),
-                offer.version,
-            )
-            for offer in offers
+            Action(entry.offer_id, entry.features, affinities.of(entry.category), entry.version) for entry in candidates
         ]
-        actions.extend(
-            Action(entry.offer_id, features, affinities.of(category)) for entry, features, category in inline
-        )
+        check_size(context, actions, field)
         decision_id = request.decision_id or str(uuid.uuid4())
         moment = Moment(decision_id, request.customer_id, now, occurred_at, request.defer_activation, request_hash)
         serving = self._serving.policies[loop.loop]
@@ -244,31 +246,50 @@ class Ranker:
             known, position = cast("list[bytes | None]", found)
         return (known.decode(), position.decode()) if known and position else (None, "")
 
-    async def _candidates(
-        self, request: RankIn, now: datetime, field: str
-    ) -> tuple[list[Offer], list[tuple[CandidateIn, dict[str, FeatureValue], str | None]], list[Removed]]:
+    async def _candidates(self, request: RankIn, now: datetime, field: str) -> tuple[list[Candidate], list[Removed]]:
+        """Eligible candidates in the sender's order, from one version of the catalogue, and the removed ones."""
         if request.candidates is None:
             eligible, removed = split(self._serving.catalogue.offers.values(), now)
-            return eligible, [], removed
+            return [_candidate(self._serving.catalogue, offer) for offer in eligible], removed
         ids = [entry if isinstance(entry, str) else entry.offer_id for entry in request.candidates]
-        repeated = next((offer_id for index, offer_id in enumerate(ids) if offer_id in ids[:index]), None)
         if len(set(ids)) < len(ids):
+            repeated = next(offer_id for index, offer_id in enumerate(ids) if offer_id in ids[:index])
             raise bad_field(field + "candidates", repeated, "an offer may be a candidate once")
         named = [entry for entry in request.candidates if isinstance(entry, str)]
         if any(offer_id not in self._serving.catalogue.offers for offer_id in named):
             await self._serving.refresh()
-        catalogue = self._serving.catalogue.offers
-        unknown = [offer_id for offer_id in named if offer_id not in catalogue]
+        catalogue = self._serving.catalogue
+        unknown = [offer_id for offer_id in named if offer_id not in catalogue.offers]
         if unknown:
             raise bad_field(field + "candidates", ", ".join(unknown[:10]), "unknown offers")
-        eligible, removed = split([catalogue[offer_id] for offer_id in named], now)
-        inline = []
+        eligible, removed = split([catalogue.offers[offer_id] for offer_id in named], now)
+        found = {offer.offer_id: _candidate(catalogue, offer) for offer in eligible}
         for index, entry in enumerate(request.candidates):
             if isinstance(entry, CandidateIn):
                 features = rebuild_features(entry.features, f"{field}candidates.{index}.features")
                 category = features.get("category")
-                inline.append((entry, features, category if isinstance(category, str) else None))
-        return eligible, inline, removed
+                found[entry.offer_id] = Candidate(
+                    entry.offer_id, features, category if isinstance(category, str) else None, 0
+                )
+        return [found[offer_id] for offer_id in ids if offer_id in found], removed
+
+
+def _candidate(catalogue: Catalogue, offer: Offer) -> Candidate:
+    return Candidate(offer.offer_id, catalogue.features[offer.offer_id], offer.category, offer.version)
+
+
+def check_size(context: Context, actions: Sequence[Action], field: str) -> None:
+    """Refuse a decision that would hold the process up: pairs of features times actions are bounded.
+
+    Raises:
+        Problem: 400.
+    """
+    shared = sum(map(len, context.namespaces.values()))
+    pairs = sum((shared + len(action.features) + len(action.affinity)) ** 2 for action in actions)
+    if pairs > MOST_PAIRS:
+        raise bad_field(
+            field + "candidates", len(actions), f"{pairs} pairs of features over all candidates, {MOST_PAIRS} at most"
+        )
 
 
 def hash_request(request: RankIn) -> str:

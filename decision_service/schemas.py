@@ -238,6 +238,15 @@ class LoopIn(In):
     time_zone: str = Field("UTC", examples=["America/New_York"])
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 90
 
+    @model_validator(mode="after")
+    def _kept_while_open(self) -> LoopIn:
+        if self.retention_days * 86400 <= self.reward.wait_seconds + self.grace_seconds:
+            raise ValueError(
+                f"retention_days {self.retention_days} must be longer than the reward's wait_seconds "
+                f"{self.reward.wait_seconds:g}"
+            )
+        return self
+
 
 class LoopStatusOut(BaseModel):
     """Where a loop stands."""

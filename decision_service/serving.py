@@ -12,7 +12,6 @@ from typing import cast
 
 import redis
 import redis.asyncio
-from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.catalogue import LoopStore, OfferCatalogue
 from adapters.keys import KeyStore
@@ -155,7 +154,7 @@ class Serving:
             looks += 1
             try:
                 await self.refresh(full=looks % FULL_LOOK_EVERY == 0)
-            except (redis.RedisError, SQLAlchemyError, OSError, RuntimeError):
+            except Exception:
                 log.exception("cannot refresh; serving goes on with what is loaded")
 
 

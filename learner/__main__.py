@@ -12,7 +12,7 @@ from rich.progress import track
 
 from adapters.catalogue import LoopStore
 from adapters.installation import open_installation
-from adapters.interaction_log import count_loop, read_interactions
+from adapters.interaction_log import count_loop, first_sequence, read_interactions
 from adapters.locks import WriterConnection
 from adapters.settings import load_settings
 from adapters.snapshots import SnapshotStore
@@ -62,8 +62,8 @@ def _learn(only: list[str] | None) -> int:
         writers = WriterConnection(engine)
         stores = Stores(engine, writers, reader, SnapshotStore(engine, client), loops, metrics)
 
-        def names() -> list[str]:
-            return [config.loop for config in loops.all() if only is None or config.loop in only]
+        def versions() -> dict[str, int]:
+            return {config.loop: config.version for config in loops.all() if only is None or config.loop in only}
 
         def open_writer(name: str) -> Writer:
             if name == ACTIVITY_STREAM:
@@ -73,7 +73,7 @@ def _learn(only: list[str] | None) -> int:
                 raise LookupError(f"loop {name!r} is gone")
             return LoopWriter(stores, config, settings.checkpoint_seconds)
 
-        Runner(reader, client, open_writer, names, writers, settings.batch_size, activity=only is None).run(stop)
+        Runner(reader, client, open_writer, versions, writers, settings.batch_size, activity=only is None).run(stop)
     return 0
 
 
@@ -91,10 +91,11 @@ def _replay(loop: str, *, require_equal: bool) -> int:
     start_logging(settings.log_level)
     with open_installation(settings) as installation:
         store = SnapshotStore(installation.engine, installation.client)
+        first = first_sequence(installation.engine, loop)
         total = count_loop(installation.engine, loop).interactions
         log = read_interactions(installation.engine, loop, learnable=True)
         try:
-            found = verify(store, loop, track(log, description=f"replay {loop}", total=total, transient=True))
+            found = verify(store, loop, track(log, description=f"replay {loop}", total=total, transient=True), first)
         except NothingToVerify as error:
             print(error, file=sys.stderr)
             return 1

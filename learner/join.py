@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from contextual_bandit import events
-from contextual_bandit.joined import ACTIVATION_KIND, Batch, Closed, JoinState, Open, StoredOutcome
+from contextual_bandit.joined import ACTIVATION_KIND, MOST_ORPHANS, Batch, Closed, JoinState, Open, StoredOutcome
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.reward import aggregate
 from contextual_bandit.types import Event, Outcome
 
-MOST_ORPHANS = 100_000
 OUTAGE_SECONDS = 3.0
 
 

@@ -27,6 +27,7 @@ from learner.train import open_generation, open_trainer
 log = logging.getLogger(__name__)
 TRIM_EVERY_SECONDS = 5.0
 TICK_SECONDS = 1.0
+SUSPECT_TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,21 @@ class LoopWriter:
         self._publish_if_due()
         self._stores.reader.mark_applied(self.stream, batch.position)
 
+    def skip(self, message: tuple[str, bytes], error: str) -> None:
+        """Set aside a message that can be applied but not committed, and go on behind it."""
+        position, data = message
+        state = self._joiner.state
+        state.position = position
+        batch = Batch(position, state.stream_time, state.sequence, spools=dict(state.spools), held=state.held)
+        batch.set_aside.append((position, data, error))
+        self._ledger.commit(batch, self._trainer.generation)
+        self._count(batch, 1)
+
+    def follow(self, version: int) -> None:
+        """Take the loop's settings over when they have a newer version."""
+        if version > self.config.version:
+            self._reload_config()
+
     def idle(self) -> None:
         """What is due by the clock: a tick while something waits for time to pass, checkpoints, trimming."""
         now = time.monotonic()
@@ -130,18 +146,19 @@ class LoopWriter:
             self._stores.engine, self.config.loop, after=self._trainer.trained_through, learnable=True
         )
         self._ledger.set_attempts(attempts + 1)
-        suspect = self._ledger.suspect()
+        suspect, tries = self._ledger.suspect()
         for interaction in pending:
             if attempts >= 1:
-                if suspect == interaction.sequence:
+                again = tries if suspect == interaction.sequence else 0
+                if again >= SUSPECT_TRIES:
                     log.error("interaction set aside", extra={"sequence": suspect, "loop": self.config.loop})
                     self._ledger.set_aside(interaction.sequence)
                     continue
-                self._ledger.set_suspect(interaction.sequence)
+                self._ledger.set_suspect(interaction.sequence, again + 1)
             self._trainer.learn(interaction)
         self._trainer.trained_through = self._joiner.state.sequence
         if attempts:
-            self._ledger.set_suspect(None)
+            self._ledger.set_suspect(None, 0)
         self._checkpoint()
 
     def _checkpoint(self) -> None:

@@ -57,6 +57,15 @@ class ProfileWriter:
         self._metrics.profiles.inc(len(changed))
         self._reader.mark_applied(self.stream, position)
 
+    def skip(self, message: tuple[str, bytes], error: str) -> None:
+        """Set aside a message that can be applied but not committed, and go on behind it."""
+        position, data = message
+        self._ledger.commit(position, [], {}, self._population, [(position, data, error)], datetime.now(UTC))
+        self.position = position
+
+    def follow(self, version: int) -> None:
+        """Activity has no settings."""
+
     def _apply(self, activity: Activity, profiles: dict[str, Profile]) -> None:
         profile = profiles.get(activity.customer_id)
         if profile is None:

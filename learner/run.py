@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Protocol
 
 import redis
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from adapters.locks import AnotherWriter, LockLost, WriterConnection
 from adapters.streams import ACTIVITY_STREAM, StreamReader
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 HEARTBEAT_KEY = "heartbeat:learn"
 LOOK_EVERY_SECONDS = 1.0
 RETRY_SECONDS = 2.0
+# SQLSTATE classes that blame what was to be stored: bad data, a broken constraint, a value too large for its index.
+DATA_FAULTS = frozenset({"22", "23", "54"})
 
 
 class Writer(Protocol):
@@ -31,6 +34,12 @@ class Writer(Protocol):
 
     def handle(self, messages: list[tuple[str, bytes]]) -> None:
         """Apply and commit a run of messages."""
+
+    def skip(self, message: tuple[str, bytes], error: str) -> None:
+        """Set a message aside that cannot be applied."""
+
+    def follow(self, version: int) -> None:
+        """Take a newer version of the loop's settings over."""
 
     def idle(self) -> None:
         """Do what is due by the clock."""
@@ -50,13 +59,13 @@ class Runner:
         reader: StreamReader,
         client: redis.Redis,
         open_writer: Callable[[str], Writer],
-        loops: Callable[[], list[str]],
+        loops: Callable[[], dict[str, int]],
         writers: WriterConnection,
         batch_size: int,
         *,
         activity: bool = True,
     ) -> None:
-        """``open_writer`` takes a loop's name, or the activity stream's; ``loops`` lists the loops there are."""
+        """``open_writer`` takes a loop's name or the activity stream's; ``loops`` gives their settings' versions."""
         self._reader = reader
         self._client = client
         self._open = open_writer
@@ -66,6 +75,8 @@ class Runner:
         self._streams = [ACTIVITY_STREAM] if activity else []
         self._writers: dict[str, Writer] = {}
         self._not_before: dict[str, float] = {}
+        self._limits: dict[str, int] = {}
+        self._errors: dict[str, str] = {}
         self._looked = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -91,12 +102,17 @@ class Runner:
         if now - self._looked < LOOK_EVERY_SECONDS:
             return
         self._looked = now
-        wanted = [*self._streams, *self._loops()]
+        versions = self._loops()
+        wanted = [*self._streams, *versions]
         for name in self._writers.keys() - set(wanted):
             log.info("the loop is gone", extra={"writer": name})
             self._writers.pop(name).close()
         for name in wanted:
-            if name in self._writers or now < self._not_before.get(name, 0.0):
+            if name in self._writers:
+                # The control event may have been lost with the service that wanted to send it.
+                self._guard(name, methodcaller("follow", versions.get(name, 0)))
+                continue
+            if now < self._not_before.get(name, 0.0):
                 continue
             try:
                 self._writers[name] = self._open(name)
@@ -118,29 +134,53 @@ class Runner:
         positions = {writer.stream: writer.position for writer in self._writers.values()}
         found = self._reader.read(positions, self._batch_size, block_ms=200)
         for stream, messages in found.items():
-            self._guard(names[stream], lambda writer, messages=messages: writer.handle(messages))  # type: ignore[misc]
+            self._apply(names[stream], messages)
         for name in list(self._writers):
-            self._guard(name, lambda writer: writer.idle())
+            self._guard(name, methodcaller("idle"))
 
-    def _guard(self, name: str, action: Callable[[Writer], None]) -> None:
+    def _apply(self, name: str, messages: list[tuple[str, bytes]]) -> None:
+        """Hand messages to their writer: after a failure half as many, until the one that cannot be stored is alone."""
+        limit = self._limits.get(name, self._batch_size)
+        if limit == 0:
+            log.error("a message is set aside", extra={"writer": name, "position": messages[0][0]})
+            if self._guard(name, methodcaller("skip", messages[0], self._errors.get(name, ""))):
+                self._limits[name] = 1
+            return
+        if self._guard(name, methodcaller("handle", messages[:limit])):
+            self._limits[name] = min(limit * 2, self._batch_size)
+        else:
+            self._limits[name] = len(messages[:limit]) // 2
+
+    def _guard(self, name: str, action: Callable[[Writer], None]) -> bool:
+        """Let a writer act; one that fails is dropped. True when it did not fail."""
         writer = self._writers.get(name)
         if writer is None:
-            return
+            return False
         try:
             action(writer)
-        except LockLost:
-            # All locks were on that connection.
-            raise
-        except Exception:
+        except Exception as error:
+            if _is_store_trouble(error):
+                raise
+            self._errors[name] = repr(error)
             log.exception("writer dropped; taking it again", extra={"writer": name})
             del self._writers[name]
             self._not_before[name] = time.monotonic() + 0.2
             self._looked = 0.0
             writer.abandon()
+            return False
+        return True
 
     def _drop_all(self) -> None:
+        """Every lock was on the one connection."""
         for writer in self._writers.values():
             writer.abandon()
         self._writers.clear()
         self._connection.close()
         self._looked = 0.0
+
+
+def _is_store_trouble(error: Exception) -> bool:
+    """Whether an error says that a store is away or unwell, so that no message is to blame."""
+    if isinstance(error, DBAPIError):
+        return (getattr(error.orig, "sqlstate", None) or "")[:2] not in DATA_FAULTS
+    return isinstance(error, redis.RedisError | SQLAlchemyError | LockLost | OSError)

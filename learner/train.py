@@ -131,13 +131,16 @@ class NothingToVerify(RuntimeError):
     """The loop has published no snapshot."""
 
 
-def verify(store: SnapshotStore, loop: str, interactions: Iterable[LoggedInteraction]) -> Verification:
+def verify(
+    store: SnapshotStore, loop: str, interactions: Iterable[LoggedInteraction], log_starts_at: int = 1
+) -> Verification:
     """Learn the serving snapshot's generation again from its base, with the rewards as they were learned.
 
     Args:
         store: where the snapshots are.
         loop: the loop's name.
         interactions: its learnable interactions by rising sequence, from the start of the generation on.
+        log_starts_at: the first sequence that retention has left; the replay begins at a snapshot behind it.
 
     Raises:
         NothingToVerify: the loop has published no snapshot.
@@ -145,7 +148,7 @@ def verify(store: SnapshotStore, loop: str, interactions: Iterable[LoggedInterac
     serving = store.newest(loop, published=True)
     if serving is None:
         raise NothingToVerify(f"loop {loop!r} has no published snapshot")
-    base = store.base(loop, serving.generation)
+    base = store.base(loop, serving.generation, at_least=log_starts_at - 1)
     points = [
         point for point in store.reload_points(loop, serving.generation)
         if base.trained_through < point < serving.trained_through

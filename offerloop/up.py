@@ -67,7 +67,7 @@ class Family:
                     self._start(child)
             elif child.process.poll() is not None:
                 child.deaths = child.deaths + 1 if now - child.started < CALM_SECONDS else 1
-                child.not_before = now + min(0.1 * 2**child.deaths, 5.0)
+                child.not_before = now + min(0.1 * 2 ** min(child.deaths, 6), 5.0)
                 print(f"{child.name} ended with {child.process.returncode}; starting it again", file=sys.stderr)
                 child.process = None
 
@@ -114,20 +114,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         installation.client.delete(*HEARTBEATS)
         subprocess.run([sys.executable, "-m", "offerloop", "migrate"], env=family.environment, check=True)
         port = chosen.port or free_port(chosen.host)
-        family.add("serve", "serve", "--host", chosen.host, "--port", str(port), "--workers", str(chosen.workers))
-        family.add("learn", "learn")
-        family.add("work", "work")
-        address = f"http://{'127.0.0.1' if chosen.host in ('0.0.0.0', '::') else chosen.host}:{port}"  # noqa: S104
+        host = "127.0.0.1" if chosen.host in ("0.0.0.0", "::") else chosen.host  # noqa: S104
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        clean = False
         try:
+            family.add("serve", "serve", "--host", chosen.host, "--port", str(port), "--workers", str(chosen.workers))
+            family.add("learn", "learn")
+            family.add("work", "work")
             _wait_ready(address, installation, family, stop)
             print(f"ready {address}", flush=True)
             while not stop.wait(LOOK_SECONDS):
                 family.look()
+            clean = True
         except NotReady as error:
             print(f"not ready: {error}", file=sys.stderr)
-            family.stop()
-            return 1
-        return 0 if family.stop() else 1
+        finally:
+            # Whatever happened here, nobody is left behind.
+            clean = family.stop() and clean
+        return 0 if clean else 1
 
 
 def free_port(host: str) -> int:

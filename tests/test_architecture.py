@@ -27,7 +27,7 @@ LONGEST_TEST = 600
 STORES = frozenset({"sqlalchemy", "psycopg", "redis"})
 # Outside adapters and migrations: types for annotations and exceptions to catch, nothing that speaks to a store.
 STORE_NAMES = frozenset({
-    "sqlalchemy.Engine", "sqlalchemy.exc.SQLAlchemyError", "sqlalchemy.exc.OperationalError",
+    "sqlalchemy.Engine", "sqlalchemy.exc.SQLAlchemyError", "sqlalchemy.exc.OperationalError", "sqlalchemy.exc.DBAPIError",
     "redis.Redis", "redis.RedisError", "redis.asyncio.Redis",
 })  # fmt: skip
 

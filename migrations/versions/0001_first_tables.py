@@ -116,6 +116,7 @@ def upgrade() -> None:
         sa.Column("loop", sa.Text(), nullable=False),
         sa.Column("config", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("deleted", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("loop", name=op.f("pk_loops")),
     )
@@ -222,6 +223,7 @@ def upgrade() -> None:
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("suspect", sa.BigInteger(), nullable=True),
+        sa.Column("suspect_tries", sa.Integer(), server_default="0", nullable=False),
         sa.Column("holds", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.PrimaryKeyConstraint("stream", name=op.f("pk_stream_positions")),
     )
