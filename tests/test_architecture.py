@@ -371,7 +371,7 @@ def test_no_registry_host_and_no_path_of_a_machine() -> None:
 def test_locked_packages_have_hashes_and_no_address() -> None:
     text = (ROOT / "requirements.lock").read_text()
     assert "://" not in text
-    assert not re.search(r"^\s*(-i|-f|--index-url|--extra-index-url|--find-links|--trusted-host)", text, re.MULTILINE)
+    assert not re.search(r"^\s*(-i|-f|--(extra-)?index[-]url|--find-links|--trusted-host)", text, re.MULTILINE)
     joined = text.replace("\\\n", " ")
     pinned = [line for line in joined.splitlines() if line and not line.lstrip().startswith("#")]
     assert pinned
