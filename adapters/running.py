@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from adapters.parent import told_to_children
+
 READY_SECONDS = 90.0
 STOP_SECONDS = 60.0
 STORE_SETTINGS = ("OFFERLOOP_DATABASE_URL", "OFFERLOOP_REDIS_URL", "OFFERLOOP_ADMIN_KEY")
@@ -40,6 +42,7 @@ def running_installation(
     environment |= {
         "OFFERLOOP_DATA_DIR": str(data_dir.absolute()),
         "OFFERLOOP_LOG_LEVEL": "WARNING",
+        **told_to_children(),
         **(settings or {}),
     }
     with log_path.open("wb") as log:

@@ -9,6 +9,8 @@ import shutil
 import sys
 import tempfile
 
+from adapters.parent import end_with_parent
+
 COMMANDS = {
     "up": ("offerloop.up", False, "everything: stores, migrations, decision service, learner, jobs"),
     "serve": ("decision_service.__main__", False, "the decision service"),
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"\nunknown command {words[0]!r}", file=sys.stderr)
             return 2
         return 0 if words else 2
+    end_with_parent()
     module, keeps_name, _ = COMMANDS[words[0]]
     if words[0] == "serve":
         _share_metrics()

@@ -20,6 +20,7 @@ import httpx
 import redis
 
 from adapters.installation import Installation, open_installation
+from adapters.parent import told_to_children
 from adapters.settings import Settings, load_settings
 
 READY_SECONDS = 60.0
@@ -147,6 +148,7 @@ def _environment(installation: Installation, metrics: str) -> dict[str, str]:
         "OFFERLOOP_REDIS_URL": installation.redis_url,
         "OFFERLOOP_DATA_DIR": str(settings.data_dir.absolute()),
         "PROMETHEUS_MULTIPROC_DIR": metrics,
+        **told_to_children(),
     }
 
 
