@@ -156,13 +156,14 @@ class Ranker:
         """Check and decide without logging, so that a batch can be refused as a whole."""
         loop = await self.loop(request.loop)
         now = utc_now()
-        occurred_at = check_time(loop, request.occurred_at, now, field + "occurred_at")
         client_context = rebuild_context(request.context)
         request_hash = hash_request(request)
         if request.decision_id is not None:
             stored = await self._stored(loop, request.decision_id, request_hash)
             if stored is not None:
                 return Prepared(stored, is_logged=True)
+        # After the look-up: a retry's moment may be long past, and its answer stands.
+        occurred_at = check_time(loop, request.occurred_at, now, field + "occurred_at")
         # On a loop with wall time a sender's clock feeds features, but does not bring an expired offer back.
         candidates, removed = await self._candidates(request, now if loop.clock == "wall" else occurred_at, field)
         known = await self._customers.known(request.customer_id)

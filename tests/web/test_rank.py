@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
 import pytest
@@ -140,6 +141,20 @@ def test_the_order_of_keys_is_not_part_of_the_request(make_loop):
     first = loop.api.post("/v1/rank", content=one, headers=head)
     assert first.status_code == 200
     assert loop.api.post("/v1/rank", content=two, headers=head).json() == first.json()
+
+
+def test_a_repeat_is_answered_also_when_its_moment_is_long_past(make_loop, until):
+    """A retry carries the time of the first try; what was decided then does not expire."""
+    loop = make_loop()
+    moment = datetime.now(UTC) - timedelta(minutes=4, seconds=58)
+    body = {"loop": loop.name, "decision_id": "d", "candidates": THREE, "occurred_at": moment.isoformat()}
+    first = loop.api.post("/v1/rank", json=body)
+    assert first.status_code == 200, first.text
+    fresh = {**body, "decision_id": None}
+    until(lambda: loop.api.post("/v1/rank", json=fresh).status_code == 400, what="the moment to be long past")
+    again = loop.api.post("/v1/rank", json=body)
+    assert again.status_code == 200, again.text
+    assert again.json() == first.json()
 
 
 def test_same_id_other_request_is_a_conflict(make_loop, problem, at):
