@@ -53,8 +53,10 @@ class Membership:
         self._watcher.start()
 
     def close(self) -> None:
-        """Leave; the stores stop when nobody else is a member."""
+        """Leave; the stores stop when nobody else is a member. Afterwards this process leaves the folder alone."""
         self._closed.set()
+        if self._watcher is not threading.current_thread():
+            self._watcher.join(RESTART_TIMEOUT_SECONDS)
         self._lock.close()
 
     def __enter__(self) -> Self:
@@ -69,12 +71,12 @@ class Membership:
         pause = WATCH_SECONDS
         while not self._closed.wait(pause):
             pause = WATCH_SECONDS
-            if is_held(self._folder.lock("supervisor")):
-                continue
-            logger.warning("the supervisor of %s is gone, starting another", self._folder.root)
             try:
-                _ensure_running(self._folder, time.monotonic() + RESTART_TIMEOUT_SECONDS)
-            except EmbeddedStoreError as error:
+                if is_held(self._folder.lock("supervisor")):
+                    continue
+                logger.warning("the supervisor of %s is gone, starting another", self._folder.root)
+                _ensure_running(self._folder, time.monotonic() + RESTART_TIMEOUT_SECONDS, self._closed)
+            except (EmbeddedStoreError, OSError) as error:
                 pause = LONGEST_PAUSE_SECONDS
                 logger.error("cannot restart the stores of %s: %s", self._folder.root, error)
 
@@ -100,11 +102,11 @@ def join(data_dir: Path, *, timeout_seconds: float = 60.0) -> Membership:
         raise
 
 
-def _ensure_running(folder: StoreFolder, deadline: float) -> None:
-    """Return once both servers answer, after starting a supervisor if there is none."""
+def _ensure_running(folder: StoreFolder, deadline: float, cancelled: threading.Event | None = None) -> None:
+    """Return once both servers answer (starting a supervisor if there is none), or when nobody wants them any more."""
     start = FileLock(folder.lock("start"))
     try:
-        while not is_held(folder.lock("ready")):
+        while not is_held(folder.lock("ready")) and not (cancelled and cancelled.is_set()):
             if time.monotonic() >= deadline:
                 raise EmbeddedStoreError(f"the stores of {folder.root} do not answer in time, see {folder.logs}")
             if not is_held(folder.lock("supervisor")) and start.try_take():

@@ -252,6 +252,17 @@ def test_joining_while_the_stores_stop_starts_them_again(data_dir: Path) -> None
         assert is_kept(second.urls)
 
 
+def test_who_left_does_not_look_after_the_stores_any_more(data_dir: Path) -> None:
+    def watching() -> int:
+        return sum(thread.name == "embedded-stores" for thread in threading.enumerate())
+
+    before = watching()
+    membership = join(data_dir)
+    assert watching() == before + 1
+    membership.close()
+    assert watching() == before
+
+
 def test_joins_at_once_start_one_set(data_dir: Path) -> None:
     members = [MemberProcess(data_dir) for _ in range(3)]
     urls = [member.joined()[0] for member in members]
