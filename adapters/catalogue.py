@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import redis
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import ARRAY, Connection, Engine, Text, any_, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from adapters.records import loop_from, loop_record, offer_from, offer_record
 from adapters.streams import VERSIONS_KEY
 from adapters.tables import audit_log, loops, offer_versions, offers
-from contextual_bandit.events import from_text, to_text
-from contextual_bandit.loops import LoopConfig, RewardDefinition
+from contextual_bandit.loops import LoopConfig
 from contextual_bandit.types import Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What became of offers that were put: all as they are stored now, in their order, and how many of them changed."""
+
+    stored: list[Offer]
+    created: int
+    updated: int
+    unchanged: int
+
+
+@dataclass(frozen=True, slots=True)
+class OfferVersion:
+    """An offer as it was from ``created_at`` until its next version."""
+
+    offer: Offer
+    created_at: datetime
 
 
 class OfferCatalogue:
@@ -26,32 +44,57 @@ class OfferCatalogue:
         self._client = client
 
     def put(self, offer: Offer, actor: str, now: datetime) -> Offer:
-        """Create or replace an offer; the stored one carries its new version."""
+        """Create or replace an offer; the stored one carries its version."""
         stored = self.put_all([offer], actor, now)
         return stored[0]
 
-    def put_all(self, changed: Sequence[Offer], actor: str, now: datetime) -> list[Offer]:
-        """Create or replace offers, all or none."""
-        with self._engine.begin() as connection:
-            stored = [self._put(connection, offer, actor, now) for offer in changed]
-        self._client.hincrby(VERSIONS_KEY, "catalogue", 1)
-        return stored
+    def put_all(self, wanted: Sequence[Offer], actor: str, now: datetime) -> list[Offer]:
+        """Create or replace offers of different ids, all or none; one that says nothing new keeps its version."""
+        return self.change(wanted, actor, now).stored
 
-    def _put(self, connection: Connection, offer: Offer, actor: str, now: datetime) -> Offer:
-        current = connection.execute(
-            select(offers.c.version).where(offers.c.offer_id == offer.offer_id).with_for_update()
-        ).scalar_one_or_none()
-        version = (current or 0) + 1
-        record = _offer_record(offer)
-        row = {"offer_id": offer.offer_id, "version": version, "deleted": False, "record": record, "updated_at": now}
-        connection.execute(insert(offers).values(row).on_conflict_do_update(index_elements=["offer_id"], set_=row))
+    def change(self, wanted: Sequence[Offer], actor: str, now: datetime, *, dry_run: bool = False) -> Changes:
+        """The same, with what became of them; a dry run only says what would."""
+        with self._engine.begin() as connection:
+            # One writer at a time, or two would give the same number to different versions. Readers do not wait.
+            connection.execute(text("LOCK TABLE offers IN SHARE ROW EXCLUSIVE MODE"))
+            current = self._current(connection, [offer.offer_id for offer in wanted])
+            stored, fresh = [], []
+            created = 0
+            for offer in wanted:
+                version, living = current.get(offer.offer_id, (0, None))
+                if living is not None and _is_same(living, offer):
+                    stored.append(living)
+                    continue
+                created += living is None
+                fresh.append(replace(offer, version=version + 1))
+                stored.append(fresh[-1])
+            if fresh and not dry_run:
+                self._write(connection, fresh, actor, now)
+        if fresh and not dry_run:
+            self._client.hincrby(VERSIONS_KEY, "catalogue", 1)
+        return Changes(stored, created, len(fresh) - created, len(wanted) - len(fresh))
+
+    def _current(self, connection: Connection, offer_ids: list[str]) -> dict[str, tuple[int, Offer | None]]:
+        """The newest version of each offer that ever was, and the offer itself unless it is deleted."""
+        query = select(offers).where(offers.c.offer_id == any_(literal(offer_ids, ARRAY(Text))))
+        return {
+            row.offer_id: (row.version, None if row.deleted else offer_from(row.offer_id, row.version, row.record))
+            for row in connection.execute(query)
+        }
+
+    def _write(self, connection: Connection, fresh: Sequence[Offer], actor: str, now: datetime) -> None:
+        keyed = [
+            {"offer_id": offer.offer_id, "version": offer.version, "record": offer_record(offer)} for offer in fresh
+        ]
+        put = insert(offers)
+        put = put.on_conflict_do_update(index_elements=["offer_id"], set_=dict(put.excluded))
+        connection.execute(put, [{**row, "deleted": False, "updated_at": now} for row in keyed])
+        connection.execute(insert(offer_versions), [{**row, "created_at": now} for row in keyed])
+        audited = {"at": now, "actor": actor, "action": "offer.put"}
         connection.execute(
-            insert(offer_versions).values(
-                offer_id=offer.offer_id, version=version, record=record, created_at=now
-            )
-        )  # fmt: skip
-        audit(connection, now, actor, "offer.put", offer.offer_id, {"version": version})
-        return offer_from(offer.offer_id, version, record)
+            insert(audit_log),
+            [{**audited, "subject": row["offer_id"], "detail": {"version": row["version"]}} for row in keyed],
+        )
 
     def delete(self, offer_id: str, actor: str, now: datetime) -> bool:
         """Take an offer out; its versions stay for the decisions that name them."""
@@ -79,6 +122,22 @@ class OfferCatalogue:
         with self._engine.connect() as connection:
             return [offer_from(row.offer_id, row.version, row.record) for row in connection.execute(query)]
 
+    def versions(self, offer_id: str) -> list[OfferVersion]:
+        """Every version of an offer, newest first, also of a deleted one; none when there never was one."""
+        query = select(offer_versions).where(offer_versions.c.offer_id == offer_id)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(offer_versions.c.version.desc())).all()
+        return [OfferVersion(offer_from(row.offer_id, row.version, row.record), row.created_at) for row in rows]
+
+    def at_version(self, offer_id: str, version: int) -> OfferVersion | None:
+        """An offer as it was, for a decision that names its version."""
+        query = select(offer_versions).where(
+            offer_versions.c.offer_id == offer_id, offer_versions.c.version == version
+        )  # fmt: skip
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else OfferVersion(offer_from(offer_id, version, row.record), row.created_at)
+
     def version(self) -> int:
         """A number that rises with every change."""
         return int(self._client.hget(VERSIONS_KEY, "catalogue") or 0)
@@ -98,7 +157,7 @@ class LoopStore:
                 select(loops.c.version).where(loops.c.loop == config.loop).with_for_update()
             ).scalar_one_or_none()
             version = (current or 0) + 1
-            record = asdict(config) | {"version": version}
+            record = loop_record(config) | {"version": version}
             row = {
                 "loop": config.loop, "config": record, "version": version, "deleted": False, "updated_at": now,
             }  # fmt: skip
@@ -110,7 +169,7 @@ class LoopStore:
     def ensure(self, config: LoopConfig, now: datetime) -> None:
         """Create a loop that does not exist yet; an existing one stays as it is."""
         with self._engine.begin() as connection:
-            row = {"loop": config.loop, "config": asdict(config), "version": 1, "updated_at": now}
+            row = {"loop": config.loop, "config": loop_record(config), "version": 1, "updated_at": now}
             connection.execute(insert(loops).values(row).on_conflict_do_nothing(index_elements=["loop"]))
         self._client.hincrby(VERSIONS_KEY, "loops", 1)
 
@@ -145,34 +204,24 @@ class LoopStore:
         return [loop_from(record) for record in records]
 
 
-def audit(connection: Connection, now: datetime, actor: str, action: str, subject: str, detail: Any) -> None:
-    """Write down who changed what, in the change's own transaction."""
-    connection.execute(insert(audit_log).values(at=now, actor=actor, action=action, subject=subject, detail=detail))
-
-
-def offer_from(offer_id: str, version: int, record: Mapping[str, Any]) -> Offer:
-    """A stored offer read back."""
-    return Offer(
-        offer_id=offer_id,
-        category=record["category"],
-        status=record["status"],
-        valid_from=from_text(record["valid_from"]) if record["valid_from"] else None,
-        valid_to=from_text(record["valid_to"]) if record["valid_to"] else None,
-        features=record["features"],
-        version=version,
+def _is_same(stored: Offer, wanted: Offer) -> bool:
+    """Whether an offer says nothing new. To Python True is 1.0, to a policy or a rule it is not."""
+    if stored != replace(wanted, version=stored.version):
+        return False
+    rules = zip(stored.rules, wanted.rules, strict=True)
+    return _is_same_json(stored.features, wanted.features) and all(
+        _is_same_json(one.require, other.require) for one, other in rules
     )
 
 
-def loop_from(record: Mapping[str, Any]) -> LoopConfig:
-    """Stored settings read back."""
-    return LoopConfig(**{**record, "reward": RewardDefinition(**record["reward"])})
+def _is_same_json(one: object, other: object) -> bool:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_is_same_json(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same_json, one, other))
+    return isinstance(one, bool) is isinstance(other, bool) and one == other
 
 
-def _offer_record(offer: Offer) -> dict[str, Any]:
-    return {
-        "category": offer.category,
-        "status": offer.status,
-        "valid_from": to_text(offer.valid_from) if offer.valid_from else None,
-        "valid_to": to_text(offer.valid_to) if offer.valid_to else None,
-        "features": dict(offer.features),
-    }
+def audit(connection: Connection, now: datetime, actor: str, action: str, subject: str, detail: Any) -> None:
+    """Write down who changed what, in the change's own transaction."""
+    connection.execute(insert(audit_log).values(at=now, actor=actor, action=action, subject=subject, detail=detail))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 import orjson
 import redis
@@ -15,9 +14,11 @@ from sqlalchemy.dialects.postgresql import insert
 from adapters.catalogue import audit
 from adapters.copying import copy_rows
 from adapters.locks import WriterConnection
+from adapters.records import customer_from, customer_json
 from adapters.streams import ACTIVITY_STREAM, profile_key
 from adapters.tables import activities, customers, profiles, set_aside_events, stream_positions
 from contextual_bandit.profile import Activity, Population, Profile, decode_population, decode_profile
+from contextual_bandit.types import CustomerRecord
 
 # The empty id belongs to nobody (the API refuses it), so it can hold what is true of everybody.
 POPULATION = ""
@@ -32,20 +33,22 @@ class CustomerStore:
         self._engine = engine
         self._client = client
 
-    def put(self, customer_id: str, record: Mapping[str, Any], now: datetime) -> None:
+    def put(self, customer_id: str, record: CustomerRecord, now: datetime) -> None:
         """Create or replace a customer's record."""
-        row = {"customer_id": customer_id, "record": dict(record), "updated_at": now}
+        data = customer_json(record)
+        row = {"customer_id": customer_id, "record": orjson.loads(data), "updated_at": now}
         with self._engine.begin() as connection:
             connection.execute(
                 insert(customers).values(row).on_conflict_do_update(index_elements=["customer_id"], set_=row)
             )
-        self._client.set(customer_cache_key(customer_id), orjson.dumps(record), ex=CACHE_SECONDS)
+        self._client.set(customer_cache_key(customer_id), data, ex=CACHE_SECONDS)
 
-    def get(self, customer_id: str) -> dict[str, Any] | None:
+    def get(self, customer_id: str) -> CustomerRecord | None:
         """A customer's record."""
         query = select(customers.c.record).where(customers.c.customer_id == customer_id)
         with self._engine.connect() as connection:
-            return connection.execute(query).scalar_one_or_none()
+            found = connection.execute(query).scalar_one_or_none()
+        return None if found is None else customer_from(orjson.dumps(found))
 
     def delete(self, customer_id: str, actor: str, now: datetime) -> bool:
         """Forget a customer's record, profile and activities."""
@@ -101,7 +104,7 @@ class CustomerStore:
 
 def customer_cache_key(customer_id: str) -> str:
     """The key under which a customer's record is cached."""
-    return "customer:" + customer_id
+    return "record:" + customer_id
 
 
 class ProfileLog:
@@ -172,9 +175,29 @@ class ProfileLog:
             copy_rows(
                 connection,
                 activities,
-                ("activity_id", "customer_id", "kind", "category", "offer_id", "amount", "occurred_at", "position"),
+                (
+                    "activity_id",
+                    "customer_id",
+                    "kind",
+                    "category",
+                    "offer_id",
+                    "amount",
+                    "order_id",
+                    "occurred_at",
+                    "position",
+                ),
                 [
-                    (a.activity_id, a.customer_id, a.kind, a.category, a.offer_id, a.amount, a.occurred_at, at)
+                    (
+                        a.activity_id,
+                        a.customer_id,
+                        a.kind,
+                        a.category,
+                        a.offer_id,
+                        a.amount,
+                        a.order_id,
+                        a.occurred_at,
+                        at,
+                    )
                     for a, at in stored
                 ],
             )

@@ -7,48 +7,117 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, RowMapping, func, select
+from sqlalchemy import Engine, Row, RowMapping, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
+from adapters.records import loop_from
 from adapters.tables import (
     decision_keys,
     decisions,
     interactions,
+    loops,
     open_decisions,
     outcomes,
     set_aside_events,
     stream_positions,
 )
 from contextual_bandit import events
-from contextual_bandit.joined import ACTIVATION_KIND
+from contextual_bandit.joined import ACTIVATION_KIND, Closed, Revision, StoredOutcome
+from contextual_bandit.loops import LoopConfig
 from contextual_bandit.types import Decision, LoggedInteraction, Outcome
+
+_WITH_RECORD = select(interactions, decisions.c.record, decisions.c.position).join(
+    decisions,
+    (decisions.c.loop == interactions.c.loop)
+    & (decisions.c.decision_id == interactions.c.decision_id)
+    & (decisions.c.decided_at == interactions.c.decided_at),
+)
 
 
 def read_interactions(
-    engine: Engine, loop: str, *, after: int = 0, limit: int | None = None, learnable: bool = False
+    engine: Engine,
+    loop: str,
+    *,
+    after: int = 0,
+    limit: int | None = None,
+    learnable: bool = False,
+    latest: bool = False,
+    closed_from: datetime | None = None,
 ) -> Iterator[LoggedInteraction]:
     """Closed interactions by rising sequence, streamed; with ``learnable`` only what a policy may learn.
 
-    The first revision is given: what was learned.
+    The first revision is given, what was learned, or with ``latest`` the newest one, which holds late outcomes too.
+    With ``closed_from`` only those that closed then or later.
     """
-    query = (
-        select(interactions, decisions.c.record, decisions.c.position)
-        .join(
-            decisions,
-            (decisions.c.loop == interactions.c.loop)
-            & (decisions.c.decision_id == interactions.c.decision_id)
-            & (decisions.c.decided_at == interactions.c.decided_at),
+    query = _WITH_RECORD.where(interactions.c.loop == loop, interactions.c.sequence > after).limit(limit)
+    if latest:
+        query = query.ext(distinct_on(interactions.c.sequence)).order_by(
+            interactions.c.sequence, interactions.c.revision.desc()
         )
-        .where(interactions.c.loop == loop, interactions.c.sequence > after, interactions.c.revision == 0)
-        .order_by(interactions.c.sequence)
-        .limit(limit)
-    )
+    else:
+        query = query.where(interactions.c.revision == 0).order_by(interactions.c.sequence)
     if learnable:
         query = query.where(interactions.c.use == "learn", ~interactions.c.set_aside)
+    if closed_from is not None:
+        query = query.where(interactions.c.closed_at >= closed_from)
     with engine.connect() as connection:
         rows = connection.execution_options(yield_per=1000).execute(query)
         for row in rows:
-            decision = events.decision_from(events.decode(row.position, row.record).payload)
+            decision = _decision(row)
             yield LoggedInteraction(row.sequence, decision, row.reward, row.use, row.closed_at, row.revision)
+
+
+def read_rebuilt(
+    engine: Engine, loop: str, late: Sequence[str], closing: Sequence[str]
+) -> tuple[list[StoredOutcome], dict[str, Revision]]:
+    """What rewards are computed anew from.
+
+    Args:
+        engine: where the log is.
+        loop: the loop's name.
+        late: decisions that got an outcome after their window.
+        closing: decisions that close now; only those with a late outcome in store are of interest.
+
+    Returns:
+        The stored outcomes of all these in the order received, and the newest revisions of those in ``late`` that are
+        closed.
+    """
+    mine = outcomes.c.loop == loop
+    with engine.connect() as connection:
+        waiting = connection.execute(
+            select(outcomes.c.decision_id)
+            .where(mine, outcomes.c.decision_id == func.any(list(closing)), outcomes.c.state == "late")
+            .distinct()
+        ).scalars()
+        decision_ids = sorted({*late, *waiting})
+        if not decision_ids:
+            return [], {}
+        rows = connection.execute(
+            select(outcomes).where(
+                mine, outcomes.c.decision_id == func.any(decision_ids), outcomes.c.kind != ACTIVATION_KIND
+            )
+        ).mappings()
+        stored = [StoredOutcome(outcome_from_row(row), row["position"], row["state"]) for row in rows]
+        newest = connection.execute(
+            _WITH_RECORD.where(interactions.c.loop == loop, interactions.c.decision_id == func.any(list(late)))
+            .ext(distinct_on(interactions.c.decision_id))
+            .order_by(interactions.c.decision_id, interactions.c.revision.desc())
+        )
+        found = {
+            row.decision_id: Revision(
+                Closed(row.sequence, _decision(row), row.reward, row.decided_at, row.closed_at),
+                row.revision, row.reward, row.set_aside,
+            )
+            for row in newest
+        }  # fmt: skip
+    return sorted(stored, key=lambda one: position_key(one.position)), found
+
+
+def find_settings(engine: Engine, loop: str) -> LoopConfig | None:
+    """A loop's settings, also those that a deleted one had: its log still stands."""
+    with engine.connect() as connection:
+        record = connection.execute(select(loops.c.config).where(loops.c.loop == loop)).scalar_one_or_none()
+    return None if record is None else loop_from(record)
 
 
 def first_sequence(engine: Engine, loop: str) -> int:
@@ -95,7 +164,7 @@ def find_decision(engine: Engine, loop: str, decision_id: str) -> StoredDecision
             .order_by(interactions.c.revision.desc())
             .limit(1)
         ).one_or_none()
-    decision = events.decision_from(events.decode(row.position, row.record).payload)
+    decision = _decision(row)
     state = "open" if is_open is not None else "closed" if closed is not None else "inactive"
     return StoredDecision(
         decision,
@@ -161,6 +230,10 @@ def count_loop(engine: Engine, loop: str) -> LoopCounts:
             stream_time=position.stream_time if position else None,
             position=position.position if position else "0-0",
         )
+
+
+def _decision(row: Row[Any]) -> Decision:
+    return events.decision_from(events.decode(row.position, row.record).payload)
 
 
 def position_key(position: str) -> tuple[int, int]:

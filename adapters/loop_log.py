@@ -22,10 +22,11 @@ from adapters.tables import (
     performance,
     set_aside_events,
     stream_positions,
+    unit_changes,
 )
 from contextual_bandit import events
-from contextual_bandit.context import SEGMENTS
-from contextual_bandit.joined import ACTIVATION_KIND, MOST_ORPHANS, Batch, Closed, JoinState, Open
+from contextual_bandit.history import SEGMENTS
+from contextual_bandit.joined import ACTIVATION_KIND, MOST_ORPHANS, Batch, JoinState, Open, Revision, UnitChange
 from contextual_bandit.types import Decision, Outcome
 
 
@@ -149,8 +150,10 @@ class LoopLog:
             gone = [closed.decision.decision_id for closed in batch.closed] + batch.inactive
             if gone:
                 connection.execute(self._these_open(delete(open_decisions), gone))
-            self._write_closed(batch.closed, generation)
+            first = [Revision(closed, 0, 0.0, False) for closed in batch.closed]
+            self._write_interactions([*first, *batch.revised], generation)
             self._write_performance(batch)
+            self._write_unit_changes(batch.unit_changes)
             copy_rows(
                 connection,
                 set_aside_events,
@@ -261,16 +264,28 @@ class LoopLog:
             ],
         )  # fmt: skip
 
-    def _write_closed(self, closed: Sequence[Closed], generation: int) -> None:
+    def _write_interactions(self, revisions: Sequence[Revision], generation: int) -> None:
         copy_rows(
             self._connection,
             interactions,
             ("loop", "sequence", "revision", "decision_id", "decided_at", "closed_at", "reward", "use", "generation",
              "set_aside"),
             [
-                (self.loop, c.sequence, 0, c.decision.decision_id, c.opened_at, c.closed_at, c.reward, c.decision.use,
-                 generation, False)
-                for c in closed
+                (self.loop, c.sequence, revision.number, c.decision.decision_id, c.opened_at, c.closed_at, c.reward,
+                 c.decision.use, generation, revision.set_aside)
+                for revision in revisions for c in (revision.closed,)
+            ],
+        )  # fmt: skip
+
+    def _write_unit_changes(self, changes: Sequence[UnitChange]) -> None:
+        copy_rows(
+            self._connection,
+            unit_changes,
+            ("loop", "decision_id", "change", "offer_id", "version", "customer_id", "shown_at", "changed_at"),
+            [
+                (self.loop, d.decision_id, change.change, d.chosen.offer_id, d.chosen.version, d.customer_id,
+                 change.shown_at, change.changed_at)
+                for change in changes for d in (change.decision,)
             ],
         )  # fmt: skip
 
@@ -282,6 +297,11 @@ class LoopLog:
             cell = sums[self._cell(closed.decision, closed.opened_at)]
             cell[1] += 1
             cell[2] += closed.reward
+        for revision in batch.revised:
+            # An interaction counts once, and with its newest reward.
+            sums[self._cell(revision.closed.decision, revision.closed.opened_at)][2] += (
+                revision.closed.reward - revision.before
+            )
         if not sums:
             return
         statement = insert(performance)

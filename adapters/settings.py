@@ -33,6 +33,13 @@ class Settings(BaseSettings):
     profile_cache_seconds: float = Field(
         default=1.0, ge=0, le=1, description="Age at which a cached profile is read again."
     )
+    weather_url: str | None = Field(
+        default=None, description="Address of Open-Meteo's API; absent = weather from requests and the table alone."
+    )
+    weather_api_key: SecretStr | None = Field(default=None, description="Its key, where it asks for one.")
+    weather_timeout_seconds: float = Field(
+        default=0.3, gt=0, le=5, description="Longest time that a decision waits for the weather."
+    )
     decided_ttl_seconds: int = Field(
         default=172800, ge=3600, description="How long Redis answers repeats of a decision id."
     )

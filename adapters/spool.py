@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import orjson
 
+from adapters.units import LimitedDraw
 from contextual_bandit.events import from_text, to_text
 
 SPOOLED = "spooled"
@@ -20,13 +21,17 @@ SPOOLED = "spooled"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One write to a stream. A decision has ``decided_key`` and is logged once under it; other messages do not."""
+    """One write to a stream. A decision has ``decided_key`` and is logged once under it; other messages do not.
+
+    ``limited`` is a draw that is still to be made; it is made before a call is spooled.
+    """
 
     stream: str
     message: bytes
     decided_key: str | None = None
     request_hash: str = ""
     ttl_seconds: int = 0
+    limited: LimitedDraw | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,46 +7,47 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha1
 from typing import Any
 
+import orjson
 import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from adapters.spool import SPOOLED, Call, Spool, Spooled
 from adapters.streams import AWAY, FIELD, decided_key, loop_stream
+from adapters.units import LOG_ONCE, LimitedDraw
 from contextual_bandit import events
+from contextual_bandit.limits import Draw
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 0.5
 DRAIN_BATCH = 500
+# The script's answer when the counts of units are not whole.
+COUNTS_LOST = 2
 
-# One atomic step: answer a known id with what was logged, else log it and remember where.
-_LOG_ONCE = """
-local known = redis.call('HMGET', KEYS[2], 'hash', 'position')
-if known[1] then return {1, known[1], known[2]} end
-local position = redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
-redis.call('HSET', KEYS[2], 'hash', ARGV[2], 'position', position)
-redis.call('EXPIRE', KEYS[2], ARGV[3])
-return {0, ARGV[2], position}
-"""
 # Redis names scripts by SHA-1; nothing secret rests on it.
-_SCRIPT = sha1(_LOG_ONCE.encode(), usedforsecurity=False).hexdigest()
+_SCRIPT = sha1(LOG_ONCE.encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
     """What the stream answered: ``known`` when the id had been decided before, with that decision's hash.
 
-    ``position`` is SPOOLED while the decision waits on disk.
+    ``position`` is SPOOLED while the decision waits on disk. ``draw`` is a limited decision's.
     """
 
     known: bool
     request_hash: str
     position: str
+    draw: Draw | None = None
+
+
+class UnitsUnknown(RuntimeError):
+    """The store has lost its counts of units; they must be made anew from the log before a limited draw."""
 
 
 class StreamWriter:
@@ -103,12 +104,23 @@ class StreamWriter:
         return position.decode()
 
     async def log_decision(
-        self, loop: str, decision_id: str, message: bytes, request_hash: str, ttl_seconds: int
-    ) -> Logged:
-        """Append a decision unless its id is known; then say what was logged under it."""
-        call = Call(loop_stream(loop), message, decided_key(loop, decision_id), request_hash, ttl_seconds)
-        known, stored_hash, position = await self._enqueue(call)
-        return Logged(bool(known), stored_hash.decode(), position.decode())
+        self, loop: str, decision_id: str, message: bytes, request_hash: str, ttl_seconds: int,
+        limited: LimitedDraw | None = None,
+    ) -> Logged:  # fmt: skip
+        """Append a decision unless its id is known; then say what was logged under it.
+
+        With ``limited`` the draw happens in the same step, where units are counted; while the stream is away,
+        limited offers count as exhausted.
+
+        Raises:
+            UnitsUnknown: the counts are lost; nothing was logged.
+        """
+        call = Call(loop_stream(loop), message, decided_key(loop, decision_id), request_hash, ttl_seconds, limited)
+        known, stored_hash, position, *drawn = await self._enqueue(call)
+        if known == COUNTS_LOST:
+            raise UnitsUnknown("the counts of units are lost")
+        draw = events.draw_from(orjson.loads(drawn[0])) if drawn else None
+        return Logged(bool(known), stored_hash.decode(), position.decode(), draw)
 
     def spooled_decision(self, loop: str, decision_id: str) -> Call | None:
         """A decision that waits on disk."""
@@ -135,6 +147,7 @@ class StreamWriter:
         try:
             replies = await self._try(calls)
             if replies is None:
+                calls = [_without_units(call) for call in calls]
                 await asyncio.to_thread(self._spool.append, calls, datetime.now(UTC))
                 replies = [_spooled_reply(call) for call in calls]
         except Exception as error:
@@ -196,7 +209,7 @@ class StreamWriter:
         # A restarted server has forgotten the script; what it refused was not done.
         refused = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if refused:
-            await self._client.script_load(_LOG_ONCE)
+            await self._client.script_load(LOG_ONCE)
             again = await self._pipeline([calls[index] for index in refused])
             for index, reply in zip(refused, again, strict=True):
                 replies[index] = reply
@@ -211,8 +224,12 @@ class StreamWriter:
             if call.decided_key is None:
                 pipeline.xadd(call.stream, {FIELD: call.message})
             else:
-                arguments = (call.message, call.request_hash, call.ttl_seconds)
-                pipeline.evalsha(_SCRIPT, 2, call.stream, call.decided_key, *arguments)
+                keys = [call.stream, call.decided_key]
+                arguments: list[bytes | str | int] = [call.message, call.request_hash, call.ttl_seconds]
+                if call.limited is not None:
+                    keys += call.limited.keys()
+                    arguments.append(call.limited.argument())
+                pipeline.evalsha(_SCRIPT, len(keys), *keys, *arguments)
         return await pipeline.execute(raise_on_error=False)
 
 
@@ -227,9 +244,22 @@ def _late(spooled: Spooled) -> Call:
     """The call with the time of its acknowledgement in its message, for the join to count by."""
     call = spooled.call
     message = events.with_spooled_at(call.message, spooled.at)
+    # A limited decision was drawn when it was spooled.
     return Call(call.stream, message, call.decided_key, call.request_hash, call.ttl_seconds)
+
+
+def _without_units(call: Call) -> Call:
+    """The call as it can wait on disk: a limited decision is drawn here, without its limited offers."""
+    if call.limited is None:
+        return call
+    return replace(call, message=events.with_draw(call.message, call.limited.without_units()))
 
 
 def _spooled_reply(call: Call) -> Any:
     position = SPOOLED.encode()
-    return position if call.decided_key is None else [0, call.request_hash.encode(), position]
+    if call.decided_key is None:
+        return position
+    reply: list[Any] = [0, call.request_hash.encode(), position]
+    if call.limited is not None:
+        reply.append(orjson.dumps(events.draw_payload(call.limited.without_units())))
+    return reply

@@ -85,9 +85,50 @@ activities = Table(
     Column("category", Text),
     Column("offer_id", Text),
     Column("amount", Float),
+    Column("order_id", Text),
     _at("occurred_at"),
     Column("position", Text, nullable=False),
     Index(None, "customer_id"),
+)
+
+regions = Table(
+    "regions",
+    metadata,
+    Column("region", Text, primary_key=True),
+    Column("record", JSONB, nullable=False),
+    _at("updated_at"),
+)
+
+weather = Table(
+    "weather",
+    metadata,
+    Column("region", Text, nullable=False),
+    _at("at"),
+    Column("record", JSONB, nullable=False),
+    PrimaryKeyConstraint("region", "at"),
+)
+
+precomputed = Table(
+    "precomputed",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    _at("updated_at"),
+)
+
+unit_changes = Table(
+    "unit_changes",
+    metadata,
+    Column("change_id", BigInteger, primary_key=True, autoincrement=True),
+    Column("loop", Text, nullable=False),
+    Column("decision_id", Text, nullable=False),
+    Column("change", Text, nullable=False),
+    Column("offer_id", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("customer_id", Text),
+    _at("shown_at"),
+    _at("changed_at"),
+    Index(None, "loop", "change_id"),
 )
 
 stream_positions = Table(

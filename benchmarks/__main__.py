@@ -8,36 +8,46 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 
-from adapters.installation import open_installation
+from adapters.installation import Installation, open_installation
 from adapters.settings import Settings
-from benchmarks import rank
+from benchmarks import rank, rules
+
+Measure: TypeAlias = Callable[[Installation, int, float, Callable[[str], None]], dict[str, Any]]
+BENCHMARKS: Mapping[str, Measure] = {"rank": rank.measure, "rules": rules.measure}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("which", nargs="*", help=f"some of {', '.join(BENCHMARKS)}; all unless given")
     parser.add_argument("--pairs", type=int, default=5, help="A B pairs per ratio")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each run")
     parser.add_argument("--out", type=Path, default=Path("var/bench"))
     chosen = parser.parse_args(arguments)
     if chosen.pairs < 1 or chosen.seconds < 1.0:
         parser.error(f"--pairs and --seconds must be at least 1, got {chosen.pairs} and {chosen.seconds:g}")
+    unknown = [name for name in chosen.which if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     out: Path = chosen.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
+    results: dict[str, Any] = {}
     try:
-        with tempfile.TemporaryDirectory(prefix="installation-", dir=out) as folder:
-            # Stores of its own, whatever the environment names.
-            settings = Settings(database_url=None, redis_url=None, data_dir=Path(folder))
-            with open_installation(settings) as installation:
-                results = rank.measure(installation, chosen.pairs, chosen.seconds, console.print)
+        for name in chosen.which or BENCHMARKS:
+            with tempfile.TemporaryDirectory(prefix="installation-", dir=out) as folder:
+                # Stores of its own, whatever the environment names.
+                settings = Settings(database_url=None, redis_url=None, data_dir=Path(folder))
+                with open_installation(settings) as installation:
+                    results |= BENCHMARKS[name](installation, chosen.pairs, chosen.seconds, console.print)
     except rank.CannotMeasure as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1

@@ -1,119 +1,173 @@
-"""Features of a moment, point in time: history, season, and this customer's affinity to a category."""
+"""The context of a decision, point in time: who, what they did, where, the weather, the season; and what said so."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from math import log
-from zoneinfo import ZoneInfo
 
+from contextual_bandit.features import BadFeature
+from contextual_bandit.history import HALF_LIVES_DAYS, history_features
+from contextual_bandit.location import location_features
 from contextual_bandit.loops import LoopConfig
-from contextual_bandit.profile import HORIZON_DAYS, Population, Profile, day_of
-from contextual_bandit.types import Context, Features, FeatureValue
+from contextual_bandit.past import Past
+from contextual_bandit.profile import HORIZON_DAYS, Profile
+from contextual_bandit.schema import path_of, spec_of
+from contextual_bandit.season import Region, season_at
+from contextual_bandit.thresholds import RfmThresholds
+from contextual_bandit.types import Context, CustomerRecord, Features, FeatureValue
+from contextual_bandit.weather import (
+    COLDEST_CELSIUS,
+    CONDITIONS,
+    HOTTEST_CELSIUS,
+    WETTEST_MM,
+    Observation,
+    condition_of_word,
+    weather_features,
+)
 
-HALF_LIVES_DAYS = {"r4": 28.0, "r16": 112.0, "r52": 364.0}
-PRIOR_WEEKS = 4.0
-WEEKS_PER_YEAR = 52.0
-RECENCY_BANDS = (7, 14, 28, 56, 112)
-RECENCY_NAMES = ("week", "fortnight", "month", "two_months", "four_months", "longer")
-MONETARY_BANDS = (5.0, 10.0, 20.0, 50.0, 100.0)
-FREQUENCY_BANDS = (6.0, 12.0, 26.0, 52.0, 104.0)
-SEGMENTS = ("new", "browsing_only", "transactions_only", "both")
-SEASONS = ("winter", "spring", "summer", "autumn")
-DAY_PARTS = ("night", "morning", "afternoon", "evening")
-
-_DECAY = {
-    name: tuple(0.5 ** ((age - 0.5) / half_life) for age in range(HORIZON_DAYS))
-    for name, half_life in HALF_LIVES_DAYS.items()
-}
-_WEEKS = {
-    name: tuple(half_life / 7.0 / log(2.0) * (1.0 - 0.5 ** (age / half_life)) for age in range(HORIZON_DAYS))
-    for name, half_life in HALF_LIVES_DAYS.items()
-}
+# Namespaces about the person; a client's own count as such unless the loop's schema says otherwise.
+PERSONAL = frozenset("DHP")
+OWN = frozenset("DHLPSW")
+AGE_BANDS = ((18, "0-17"), (25, "18-24"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (65, "55-64"))
+OLDEST_BAND = "65+"
+BOUGHT_DECAY = tuple(0.5 ** (age / HALF_LIVES_DAYS["r16"]) for age in range(HORIZON_DAYS))
+RAW_WEATHER = ("temperature_c", "precipitation_mm", "condition")
 
 
-class Affinities:
-    """A customer's purchase rates by category at one moment.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the stores and providers know of a customer and a moment.
 
-    ``r4``, ``r16`` and ``r52`` are purchase days per year with half-lives of 4, 16 and 52 weeks, shrunk towards the
-    population's rate: 52 (S + K p) / (n + K), where S is the decayed count of the customer's purchase days, n the
-    weeks observed decayed alike, p the population's days per customer-week and K = 4 weeks. A customer without
-    history has the population's rate.
+    ``profile`` is what may be seen of it (``visible``). ``personalise`` is the customer's consent; without it nothing
+    about the person is used.
     """
 
-    def __init__(self, profile: Profile | None, population: Population, now: datetime) -> None:
-        self._profile = profile
-        self._population = population
-        self._today = day_of(now.timestamp())
-        first = profile.first_purchase_day if profile else None
-        observed = 0 if first is None else min(max(self._today - first, 0), HORIZON_DAYS - 1)
-        self._scales = {name: WEEKS_PER_YEAR / (weeks[observed] + PRIOR_WEEKS) for name, weeks in _WEEKS.items()}
-        self._found: dict[str, Features] = {}
-
-    def of(self, category: str | None) -> Features:
-        """Affinity features for one category; none for an offer without a category."""
-        if category is None:
-            return {}
-        features = self._found.get(category)
-        if features is None:
-            features = self._found[category] = self._rates(category)
-        return features
-
-    def _rates(self, category: str) -> Features:
-        history = self._profile.categories.get(category) if self._profile else None
-        ages = [age for age in history.ages(self._today) if age < HORIZON_DAYS] if history else []
-        prior = PRIOR_WEEKS * self._population.rate(category, self._today)
-        return {
-            name: round((prior + sum([decay[age] for age in ages])) * self._scales[name], 2)
-            for name, decay in _DECAY.items()
-        }
+    profile: Profile | None = None
+    record: CustomerRecord = field(default_factory=CustomerRecord)
+    region_name: str | None = None
+    region: Region | None = None
+    weather: Observation | None = None
+    weather_source: str = "missing"
+    thresholds: RfmThresholds = field(default_factory=RfmThresholds)
+    personalise: bool = True
 
 
 def build_context(
-    loop: LoopConfig,
-    now: datetime,
-    profile: Profile | None,
-    demographics: Mapping[str, FeatureValue],
-    sent: Mapping[str, Features],
-) -> Context:
-    """The shared features; what the request sent goes before what is stored or derived."""
-    local = now.astimezone(ZoneInfo(loop.time_zone))
-    namespaces: dict[str, Features] = {"H": history_features(profile, now), "S": season_features(local)}
-    if demographics:
-        namespaces["D"] = demographics
-    for name, features in sent.items():
-        namespaces[name] = {**namespaces.get(name, {}), **features}
-    return Context(namespaces)
+    loop: LoopConfig, now: datetime, known: Known, sent: Mapping[str, Features]
+) -> tuple[Context, dict[str, str]]:
+    """The shared features and their sources; what the request sent goes before what is stored or derived.
 
+    Args:
+        loop: gives the time zone and sales dates where the region does not, and the schema.
+        now: the moment that the features speak of.
+        known: what is known of the customer and the moment.
+        sent: namespaces of the request, as ``rebuild_context`` made them.
 
-def history_features(profile: Profile | None, now: datetime) -> Features:
-    """Segment, and recency, frequency and monetary value as bands, from the days up to ``now``.
-
-    Recency is days since the last purchase day, frequency purchase days a year (shrunk by four weeks without any),
-    monetary value money per purchase day.
+    Raises:
+        BadFeature: weather or a distance that was sent and is no such thing.
     """
-    today = day_of(now.timestamp())
-    days = [day for day in profile.money if day <= today] if profile else []
-    browsed = profile is not None and bool(profile.browsing.ages(today))
-    if profile is None or not days:
-        segment = "browsing_only" if browsed else "new"
-        return {"segment": segment, "recency": "never", "frequency": "f0", "monetary": "m0"}
-    per_year = WEEKS_PER_YEAR * len(days) / ((today - min(days)) / 7.0 + PRIOR_WEEKS)
-    spend = sum([profile.money[day] for day in days])
+    namespaces: dict[str, Features] = {}
+    sources: dict[str, str] = {}
+    if known.personalise:
+        namespaces["H"] = history_features(known.profile, now, known.thresholds)
+        sources["H"] = "stored" if known.profile else "missing"
+        _put(namespaces, sources, "D", demographic_features(known.record), "stored")
+        _put(namespaces, sources, "P", known.record.preferences, "stored")
+    namespaces["S"] = season_at(now, known.region, loop.time_zone, loop.sales_dates)
+    sources["S"] = "clock"
+    _put(namespaces, sources, "L", location_features(known.region_name), "stored")
+    _put(namespaces, sources, "W", weather_features(known.weather) if known.weather else {}, known.weather_source)
+    for name, given in sent.items():
+        features = _derived(name, given if known.personalise else _impersonal(loop, name, given))
+        if not features:
+            continue
+        namespaces[name] = {**namespaces.get(name, {}), **features}
+        if name in OWN:
+            sources |= {f"{name}.{feature}": "request" for feature in features}
+    return Context(namespaces), sources
+
+
+def visible(profile: Profile | None, hidden: frozenset[str]) -> Profile | None:
+    """The profile without what it tells of hidden categories; days, sums and events keep, without a category."""
+    if profile is None or hidden.isdisjoint(profile.categories):
+        return profile
+    seen = [None if category in hidden else category for category in profile.recent.categories]
+    return replace(
+        profile, categories=profile.categories.without(hidden), recent=replace(profile.recent, categories=seen)
+    )
+
+
+def bought_lately(profile: Profile, now: datetime) -> dict[str, float]:
+    """Purchase days by category up to a moment, each counting half as much every 16 weeks."""
+    past = Past(profile, now)
     return {
-        "segment": "both" if browsed else "transactions_only",
-        "recency": RECENCY_NAMES[bisect_right(RECENCY_BANDS, today - max(days))],
-        "frequency": f"f{bisect_right(FREQUENCY_BANDS, per_year)}",
-        "monetary": f"m{bisect_right(MONETARY_BANDS, spend / len(days))}",
+        name: sum([BOUGHT_DECAY[age] for age in past.ordered(name, history)])
+        for name, history in profile.categories.items()
     }
 
 
-def season_features(local: datetime) -> Features:
-    """Season (northern), month, weekday and part of day of a local time."""
-    return {
-        "season": SEASONS[local.month % 12 // 3],
-        "month": f"m{local.month}",
-        "weekday": f"d{local.isoweekday()}",
-        "day_part": DAY_PARTS[local.hour // 6],
-    }
+def age_band(age: float) -> str:
+    """The band of an age in years."""
+    return next((name for limit, name in AGE_BANDS if age < limit), OLDEST_BAND)
+
+
+def _put(namespaces: dict[str, Features], sources: dict[str, str], name: str, features: Features, source: str) -> None:
+    if features:
+        namespaces[name] = features
+    sources[name] = source if features else "missing"
+
+
+def demographic_features(record: CustomerRecord) -> Features:
+    """Features of the namespace D: as stated, with the age as a band."""
+    if record.age is None or "age_band" in record.demographics:
+        return record.demographics
+    return {"age_band": age_band(record.age), **record.demographics}
+
+
+def _impersonal(loop: LoopConfig, name: str, features: Features) -> Features:
+    """Without consent: nothing about the person, and of a client's own features those declared impersonal."""
+    if name in PERSONAL:
+        return {}
+    if name in OWN:
+        return features
+    if loop.schema is None:
+        return {}
+    found = {feature: spec_of(loop.schema, path_of(name, feature)) for feature in features}
+    return {feature: value for feature, value in features.items() if (spec := found[feature]) and not spec.personal}
+
+
+def _derived(name: str, features: Features) -> Features:
+    """Sent values in the form that a policy sees: bands instead of ages, distances and degrees."""
+    if name == "D" and isinstance(age := features.get("age"), float):
+        return {"age_band": age_band(age), **_without(features, "age")}
+    if name == "L" and "store_km" in features:
+        distance = features["store_km"]
+        if isinstance(distance, bool | str) or distance < 0.0:
+            raise BadFeature("context.location.store_km", distance, "must be kilometres, at least 0")
+        return {**_without(features, "store_km"), **location_features(None, distance)}
+    if name == "W" and ("temperature_c" in features or "precipitation_mm" in features):
+        return {**_without(features, *RAW_WEATHER), **weather_features(_sent_weather(features))}
+    return features
+
+
+def _sent_weather(features: Features) -> Observation:
+    temperature = _within(features, "temperature_c", COLDEST_CELSIUS, HOTTEST_CELSIUS)
+    precipitation = _within(features, "precipitation_mm", 0.0, WETTEST_MM)
+    word = features.get("condition")
+    condition = condition_of_word(word) if isinstance(word, str) else None
+    if condition is None:
+        why = f"must be one of {', '.join(CONDITIONS)} beside temperature_c and precipitation_mm"
+        raise BadFeature("context.weather.condition", word, why)
+    return Observation(temperature, precipitation, condition)
+
+
+def _within(features: Features, name: str, low: float, high: float) -> float:
+    value: FeatureValue | None = features.get(name)
+    if value is None or isinstance(value, bool | str) or not low <= value <= high:
+        raise BadFeature(f"context.weather.{name}", value, f"must be a number from {low:g} to {high:g}")
+    return value
+
+
+def _without(features: Features, *names: str) -> dict[str, FeatureValue]:
+    return {name: value for name, value in features.items() if name not in names}

@@ -2,34 +2,275 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from contextual_bandit.types import Offer, Removed
+from contextual_bandit.features import LOOSE_NAMESPACE
+from contextual_bandit.rules import BadRule, Compiled, Fact, Facts, Memo, compile_rule
+from contextual_bandit.schema import path_of
+from contextual_bandit.types import SENSITIVE_TAGS, Context, Offer, Removed, Rule
+
+MOST_RULES = 100
+# Years, for a sensitive offer that names no minimum age of its own.
+SENSITIVE_AGE = 18
+SENSITIVE_AGES = {"alcohol": 21}
+OLDEST = 130
+# In the order of the gates: the first that fails gives the reason.
+REASONS = (
+    "status_draft", "status_paused", "status_ended", "not_yet_valid", "expired", "channel", "region",
+    *(f"consent_{tag}" for tag in sorted(SENSITIVE_TAGS)), "age_unknown", "too_young", "rule:CODE", "loop_rule:CODE",
+)  # fmt: skip
+# What only the service says: a client's namespace of such a name gives no facts.
+SERVICE_PREFIXES = frozenset({"customer.", "request.", "offer."})
+
+_RULE_CODE = re.compile(r"[a-z0-9_-]{1,64}")
+_BAND = re.compile(
+    r"(?:aged? )?(?:"
+    r"(?:under|below|less than|younger than|up to|<=?) ?(?P<below>[0-9]{1,3})"
+    r"|(?:over|from|>=?) ?(?P<over>[0-9]{1,3})"
+    r"|(?P<open>[0-9]{1,3}) ?(?:\+|plus|(?:and|or) (?:over|older|above|more))"
+    r"|(?P<low>[0-9]{1,3}) ?(?:-|–|—|to) ?(?P<high>[0-9]{1,3})"
+    r")(?: ?(?:years|yrs)(?: old)?)?"
+)
 
 
-def reason_against(offer: Offer, now: datetime) -> str | None:
-    """The code of the first rule that removes the offer at ``now``, or None when it is eligible.
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the gates know of a request.
 
-    An offer is valid from ``valid_from`` (inclusive) to ``valid_to`` (exclusive).
+    ``now`` is the moment that dates are compared with, ``age`` years (at least so old; None: unknown), ``consents``
+    what the customer explicitly granted. ``facts`` serve rules alone.
     """
+
+    now: datetime
+    facts: Facts
+    channel: str | None = None
+    region: str | None = None
+    age: int | None = None
+    consents: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRule:
+    """A rule ready to be asked, and the reason that it gives when it does not hold."""
+
+    reason: str
+    require: Compiled
+
+
+@dataclass(frozen=True, slots=True)
+class LoopRules:
+    """A loop's own rules, ready to be asked of every offer."""
+
+    rules: tuple[PreparedRule, ...] = ()
+
+
+NO_RULES = LoopRules()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedOffer:
+    """An offer with all that its gates need, made once per version of it.
+
+    ``sensitive`` are its sensitive tags in order, ``minimum_age`` the years it asks for, its own or its tags'.
+    """
+
+    offer: Offer
+    facts: Facts
+    sensitive: tuple[str, ...]
+    minimum_age: int | None
+    rules: tuple[PreparedRule, ...]
+
+
+def situate(
+    now: datetime,
+    context: Context,
+    *,
+    channel: str | None = None,
+    region: str | None = None,
+    age: int | None = None,
+    consents: frozenset[str] = frozenset(),
+    home_region: str | None = None,
+) -> Situation:
+    """The situation of a request, with the facts that rules know, by dotted name.
+
+    ``region`` is where the request takes place, ``home_region`` the customer's own. What is None or not in the context
+    is a missing fact. The service alone gives facts of ``customer``, ``request`` and ``offer``.
+    """
+    facts: dict[str, Fact] = {}
+    for namespace, features in context.namespaces.items():
+        # Spelled as the sender did; loose values keep their namespace, so that every fact has one.
+        prefix = path_of(namespace, "") or f"{LOOSE_NAMESPACE}."
+        if prefix not in SERVICE_PREFIXES:
+            for name, value in features.items():
+                facts[prefix + name] = value
+    found: dict[str, Fact | None] = {
+        "customer.age": age,
+        "customer.region": home_region,
+        "customer.consents": tuple(sorted(consents)),
+        "customer.segment": facts.get("history.segment"),
+        "request.channel": channel,
+        "request.region": region,
+    }
+    facts.update({name: fact for name, fact in found.items() if fact is not None})
+    return Situation(now, facts, channel, region, age, consents)
+
+
+def prepare(offer: Offer) -> PreparedOffer:
+    """Compile what an offer's gates need.
+
+    Raises:
+        BadRule: as ``check_offer``.
+    """
+    # However a tag is spelled, its offer needs the consent; a category of such a name counts as one.
+    sensitive = tuple(sorted(SENSITIVE_TAGS & {tag.strip().casefold() for tag in (*offer.tags, offer.category)}))
+    minimum_age = offer.minimum_age
+    if minimum_age is None and sensitive:
+        minimum_age = max(SENSITIVE_AGES.get(tag, SENSITIVE_AGE) for tag in sensitive)
+    return PreparedOffer(offer, offer_facts(offer), sensitive, minimum_age, _prepared(offer.rules, "rules", "rule"))
+
+
+def prepare_rules(rules: Sequence[Rule], path: str = "rules") -> LoopRules:
+    """Compile a loop's own rules.
+
+    Raises:
+        BadRule: as ``check_rules``.
+    """
+    return LoopRules(_prepared(rules, path, "loop_rule"))
+
+
+def check_offer(offer: Offer) -> None:
+    """Refuse an offer whose rules cannot be used.
+
+    Raises:
+        BadRule: a bad rule, a code that is repeated or does not match [a-z0-9_-]{1,64}, or more than 100 rules; its
+            path begins with ``rules.N``.
+    """
+    _prepared(offer.rules, "rules", "rule")
+
+
+def check_rules(rules: Sequence[Rule], path: str) -> None:
+    """Refuse a loop's rules that cannot be used; ``path`` is where they stand.
+
+    Raises:
+        BadRule: as ``check_offer``.
+    """
+    _prepared(rules, path, "loop_rule")
+
+
+def offer_facts(offer: Offer) -> Facts:
+    """What rules may ask of an offer, by dotted name; what it does not say is missing."""
+    facts: dict[str, Fact] = {f"offer.features.{name}": value for name, value in offer.features.items()}
+    found: dict[str, Fact | None] = {
+        "offer.id": offer.offer_id,
+        "offer.category": offer.category,
+        "offer.type": offer.type,
+        "offer.discount": offer.discount,
+        "offer.price": offer.price,
+        "offer.margin": offer.margin,
+        "offer.priority": offer.priority,
+        "offer.tags": offer.tags,
+    }
+    facts.update({name: fact for name, fact in found.items() if fact is not None})
+    return facts
+
+
+def reason_against(
+    prepared: PreparedOffer, situation: Situation, loop_rules: LoopRules = NO_RULES, memo: Memo | None = None
+) -> str | None:
+    """The code of the first gate that removes the offer (one of ``REASONS``), or None when it is eligible.
+
+    An offer is valid from ``valid_from`` (inclusive) to ``valid_to`` (exclusive). One that names channels or regions
+    is removed when the request's is another or unknown. A memo belongs to one situation.
+    """
+    offer = prepared.offer
     if offer.status != "active":
         return f"status_{offer.status}"
-    if offer.valid_from is not None and now < offer.valid_from:
+    if offer.valid_from is not None and situation.now < offer.valid_from:
         return "not_yet_valid"
-    if offer.valid_to is not None and now >= offer.valid_to:
+    if offer.valid_to is not None and situation.now >= offer.valid_to:
         return "expired"
+    if offer.channels and situation.channel not in offer.channels:
+        return "channel"
+    if offer.regions and situation.region not in offer.regions:
+        return "region"
+    return _reason_of_sensitivity(prepared, situation) or _reason_of_rules(
+        prepared, situation, loop_rules, {} if memo is None else memo
+    )
+
+
+def _reason_of_sensitivity(prepared: PreparedOffer, situation: Situation) -> str | None:
+    # These two gates read nothing but explicit consents and the stated age. Facts are what requests send and what was
+    # inferred from behaviour, and rules read facts: a rule can remove a sensitive offer, nothing there can let one in.
+    for tag in prepared.sensitive:
+        if tag not in situation.consents:
+            return f"consent_{tag}"
+    if prepared.minimum_age is not None:
+        if situation.age is None:
+            return "age_unknown"
+        if situation.age < prepared.minimum_age:
+            return "too_young"
     return None
 
 
-def split(offers: Iterable[Offer], now: datetime) -> tuple[list[Offer], list[Removed]]:
+def _reason_of_rules(
+    prepared: PreparedOffer, situation: Situation, loop_rules: LoopRules, memo: Memo
+) -> str | None:  # fmt: skip
+    scope = (situation.facts, prepared.facts, memo)
+    for rules in (prepared.rules, loop_rules.rules):
+        for rule in rules:
+            # Unknown is not enough.
+            if not rule.require.evaluate(scope):
+                return rule.reason
+    return None
+
+
+def split(
+    offers: Iterable[PreparedOffer], situation: Situation, loop_rules: LoopRules = NO_RULES
+) -> tuple[list[PreparedOffer], list[Removed]]:
     """Eligible offers in their order, and the removed ones with reason codes."""
-    eligible: list[Offer] = []
+    eligible: list[PreparedOffer] = []
     removed: list[Removed] = []
-    for offer in offers:
-        reason = reason_against(offer, now)
+    memo: Memo = {}
+    for prepared in offers:
+        reason = reason_against(prepared, situation, loop_rules, memo)
         if reason is None:
-            eligible.append(offer)
+            eligible.append(prepared)
         else:
-            removed.append(Removed(offer.offer_id, reason))
+            removed.append(Removed(prepared.offer.offer_id, reason))
     return eligible, removed
+
+
+def age_from_band(band: str) -> int | None:
+    """The lowest age (years) of a stated band; None when the text is no band.
+
+    A band without a lower end begins at 0. Never for a band that was inferred from behaviour.
+
+    >>> age_from_band("35-44"), age_from_band("65+"), age_from_band("under 18"), age_from_band("senior")
+    (35, 65, 0, None)
+    """
+    found = _BAND.fullmatch(" ".join(band.casefold().split()))
+    if found is None:
+        return None
+    if found["below"] is not None:
+        return 0
+    low = int(found["over"] or found["open"] or found["low"])
+    high = int(found["high"]) if found["high"] else OLDEST
+    return low if low <= high <= OLDEST else None
+
+
+def _prepared(rules: Sequence[Rule], path: str, kind: str) -> tuple[PreparedRule, ...]:
+    if len(rules) > MOST_RULES:
+        raise BadRule(path, len(rules), f"more than {MOST_RULES} rules")
+    prepared: list[PreparedRule] = []
+    codes: set[str] = set()
+    for index, rule in enumerate(rules):
+        if not isinstance(rule.code, str) or not _RULE_CODE.fullmatch(rule.code):
+            raise BadRule(f"{path}.{index}.code", rule.code, f"must match {_RULE_CODE.pattern}")
+        if rule.code in codes:
+            raise BadRule(f"{path}.{index}.code", rule.code, "another rule has this code")
+        codes.add(rule.code)
+        prepared.append(PreparedRule(f"{kind}:{rule.code}", compile_rule(rule.require, f"{path}.{index}.require")))
+    return tuple(prepared)

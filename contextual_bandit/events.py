@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from contextual_bandit.limits import Draw, resolve
 from contextual_bandit.profile import Activity
 from contextual_bandit.types import (
     Action,
@@ -100,7 +101,7 @@ def decision_payload(decision: Decision) -> dict[str, Any]:
         "occurred_at": to_text(decision.occurred_at),
         "customer_id": decision.customer_id,
         "context": decision.context.namespaces,
-        "actions": [[action.offer_id, action.version, action.features] for action in decision.actions],
+        "actions": [_action_payload(action) for action in decision.actions],
         "affinity_names": names,
         "affinity": rows,
         "removed": [[removed.offer_id, removed.reason] for removed in decision.removed],
@@ -111,7 +112,31 @@ def decision_payload(decision: Decision) -> dict[str, Any]:
         "use": decision.use,
         "deferred": decision.deferred,
         "request_hash": decision.request_hash,
+        "sources": decision.sources,
+        "dropped": decision.dropped,
+        "took_units": decision.took_units,
     }
+
+
+def limited_payload(decision: Decision, fallback: Action) -> dict[str, Any]:
+    """A decision before its draw, which happens where units are counted and is added by ``with_draw``."""
+    return {**decision_payload(decision), "fallback": _action_payload(fallback)}
+
+
+def with_draw(message: bytes, drawn: Draw) -> bytes:
+    """A message whose payload is a limited decision's, with its draw; the script adds it in the same way."""
+    return message[:-2] + b',"limited":' + orjson.dumps(draw_payload(drawn)) + b"}}"
+
+
+def draw_payload(drawn: Draw) -> list[Any]:
+    """A draw as JSON."""
+    return [drawn.masked, drawn.chosen, drawn.took]
+
+
+def draw_from(raw: Sequence[Any]) -> Draw:
+    """A draw read back."""
+    masked, chosen, took = raw
+    return Draw(tuple((index, code) for index, code in masked), chosen, took)
 
 
 def decision_from(payload: Mapping[str, Any]) -> Decision:
@@ -126,13 +151,12 @@ def decision_from(payload: Mapping[str, Any]) -> Decision:
         dict(zip(names, row, strict=True)) if names is not None else row for row in payload["affinity"]
     ]
     actions = tuple(
-        Action(offer_id, features, affinity, version)
-        for (offer_id, version, features), affinity in zip(payload["actions"], affinities, strict=True)
+        _action_from(action, affinity) for action, affinity in zip(payload["actions"], affinities, strict=True)
     )
     slots = tuple(_slot_from(slot) for slot in payload["slots"])
     if not slots or any(not 0 <= slot.chosen < len(actions) for slot in slots):
         raise BadEvent(f"decision {payload['decision_id']!r} chooses none of its {len(actions)} actions")
-    return Decision(
+    decision = Decision(
         loop=payload["loop"],
         decision_id=payload["decision_id"],
         decided_at=from_text(payload["decided_at"]),
@@ -148,7 +172,13 @@ def decision_from(payload: Mapping[str, Any]) -> Decision:
         use=payload["use"],
         deferred=payload["deferred"],
         request_hash=payload["request_hash"],
+        sources=payload.get("sources", {}),
+        dropped=tuple(payload.get("dropped", ())),
+        took_units=payload.get("took_units", 0),
     )
+    if "limited" not in payload:
+        return decision
+    return resolve(decision, draw_from(payload["limited"]), _action_from(payload["fallback"], {}))
 
 
 def outcome_payload(outcome_id: str, decision_id: str, kind: str, value: float, final: bool) -> dict[str, Any]:
@@ -174,6 +204,16 @@ def outcome_from(payload: Mapping[str, Any], received_at: datetime) -> Outcome:
         received_at=received_at,
         final=payload["final"],
     )
+
+
+def _action_payload(action: Action) -> list[Any]:
+    plain: list[Any] = [action.offer_id, action.version, action.features]
+    return [*plain, action.cost, action.promoted] if action.cost or action.promoted else plain
+
+
+def _action_from(raw: Sequence[Any], affinity: Features) -> Action:
+    offer_id, version, features, *rest = raw
+    return Action(offer_id, features, affinity, version, *rest)
 
 
 def _columns(rows: Sequence[Features]) -> tuple[list[str] | None, list[Any]]:
@@ -211,6 +251,7 @@ def activity_payload(activity: Activity) -> dict[str, Any]:
         "category": activity.category,
         "offer_id": activity.offer_id,
         "amount": activity.amount,
+        "order_id": activity.order_id,
     }
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from contextual_bandit.types import FeatureValue
 
-RESERVED_LETTERS = frozenset("ADHOSW")
-OWN_GROUPS = {"demographics": "D", "history": "H", "season": "S", "weather": "W"}
+RESERVED_LETTERS = frozenset("ADHLOPSW")
+OWN_GROUPS = {
+    "demographics": "D", "history": "H", "location": "L", "preferences": "P", "season": "S", "weather": "W",
+}  # fmt: skip
 LOOSE_NAMESPACE = "c"
 LARGEST_NUMBER = 1e9
 DEEPEST = 8
@@ -39,8 +41,8 @@ class BadFeature(ValueError):
 def rebuild_context(raw: Mapping[str, Any]) -> dict[str, dict[str, FeatureValue]]:
     """Namespaces from a client's context.
 
-    An object becomes a namespace of its name (``demographics history season weather`` are the product's own),
-    loose values share one. Names that begin with "_" and nulls are dropped, nesting is flattened with dots,
+    An object becomes a namespace of its name (those of OWN_GROUPS are the product's own), loose values share one.
+    Names that begin with "_" and nulls are dropped, nesting is flattened with dots,
     an array of numbers becomes one feature per entry.
 
     Raises:

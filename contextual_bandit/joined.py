@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal, TypeAlias
 
 from contextual_bandit.types import Decision, Event, Outcome
 
@@ -11,6 +12,11 @@ from contextual_bandit.types import Decision, Event, Outcome
 ACTIVATION_KIND = "\x01activation"
 # How many outcomes may wait for their decisions in memory.
 MOST_ORPHANS = 100_000
+# Outcomes of these kinds say that the customer took the offer up.
+REDEEMING = frozenset({"redemption", "purchase"})
+
+
+Change: TypeAlias = Literal["inactive", "unredeemed", "redeemed"]
 
 
 @dataclass(slots=True)
@@ -38,12 +44,38 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Revision:
+    """A closed decision with its reward as of this revision; ``before`` is the reward of the one before.
+
+    Revision 0 is what was learned. ``set_aside``: the interaction kills the learner, whatever its reward.
+    """
+
+    closed: Closed
+    number: int
+    before: float
+    set_aside: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StoredOutcome:
     """An outcome with what became of it: ``joined``, ``late`` or ``orphan`` (no such decision so far)."""
 
     outcome: Outcome
     position: str
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnitChange:
+    """What became of a show that was counted: ``inactive`` (nobody saw it), ``unredeemed``, or ``redeemed``.
+
+    ``shown_at`` is the moment under which it was counted, ``changed_at`` stream time.
+    """
+
+    decision: Decision
+    change: Change
+    shown_at: datetime
+    changed_at: datetime
 
 
 @dataclass(slots=True)
@@ -55,6 +87,7 @@ class Batch:
     sequence: int
     opened: list[Open] = field(default_factory=list)
     closed: list[Closed] = field(default_factory=list)
+    revised: list[Revision] = field(default_factory=list)
     inactive: list[str] = field(default_factory=list)
     activated: list[str] = field(default_factory=list)
     outcomes: list[StoredOutcome] = field(default_factory=list)
@@ -63,6 +96,7 @@ class Batch:
     spools: dict[str, datetime] = field(default_factory=dict)
     held: tuple[datetime, datetime] | None = None
     controls: list[Event] = field(default_factory=list)
+    unit_changes: list[UnitChange] = field(default_factory=list)
     repeated: int = 0
     late: int = 0
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-from contextual_bandit.types import Aggregation, Clock, LearningMode, LearningSetting
+from contextual_bandit.thresholds import RfmThresholds
+from contextual_bandit.types import Aggregation, Clock, LateOutcomes, LearningMode, LearningSetting, Rule
 
 DEFAULT_LOOP = "default"
 
@@ -13,12 +15,29 @@ DEFAULT_LOOP = "default"
 DEFAULT_ARGUMENTS = "--cb_explore_adf --squarecb --cb_type mtr --gamma_scale 1000 --gamma_exponent 0.5 -q ::"
 
 
+NO_OFFER = "no-offer"
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeKind:
+    """What outcomes of a kind are worth: ``worth`` times the measure.
+
+    ``count``: the amount sent (1 when absent). ``revenue``: the amount is money. ``margin``: of that money, what the
+    chosen offer's margin leaves after its discount, less its contact cost. ``correction``: added after the
+    aggregation of the others (a refund has worth -1).
+    """
+
+    worth: float = 1.0
+    measure: Literal["count", "revenue", "margin"] = "count"
+    correction: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class RewardDefinition:
     """How a decision's outcomes become one number.
 
-    Rewards lie in [low, high]; ``kinds`` maps an outcome kind to its value per unit of amount (1 when the sender
-    names no amount). Outcomes count when received within ``wait_seconds`` of the decision.
+    Rewards are clipped to [low, high]. Outcomes count when received within ``wait_seconds`` of the decision; what
+    comes later is kept, and with ``late_outcomes: rebuild`` makes a new revision of the interaction.
     """
 
     low: float = 0.0
@@ -26,7 +45,51 @@ class RewardDefinition:
     default: float = 0.0
     wait_seconds: float = 600.0
     aggregation: Aggregation = "earliest"
-    kinds: Mapping[str, float] = field(default_factory=lambda: {"click": 1.0, "redemption": 1.0, "purchase": 1.0})
+    kinds: Mapping[str, OutcomeKind] = field(
+        default_factory=lambda: {"click": OutcomeKind(), "redemption": OutcomeKind(), "purchase": OutcomeKind()}
+    )
+    late_outcomes: LateOutcomes = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineSetting:
+    """The campaign manager's policy: the ``top_n`` offers by affinity that exceed ``threshold``, evenly.
+
+    When none does: the first offer of ``priority`` that is eligible, else the first eligible one. ``affinity`` names
+    the Affinity feature (purchase days per year for r4, r16, r52).
+    """
+
+    threshold: float = 0.0
+    top_n: int = 1
+    affinity: str = "r16"
+    priority: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """A share of customers (by hash, for good) that gets the baseline or no offer, and is never trained on."""
+
+    share: float = 0.0
+    serves: Literal["baseline", "no_offer"] = "baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """One feature of a schema; ``personal`` ones are left out when a customer does not consent to personalising."""
+
+    type: Literal["number", "string", "boolean"]
+    low: float | None = None
+    high: float | None = None
+    values: tuple[str, ...] = ()
+    personal: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSchema:
+    """Which features a request's context may hold, by path ("device.kind"); others are refused or dropped."""
+
+    features: Mapping[str, FeatureSpec] = field(default_factory=dict)
+    unknown: Literal["refuse", "drop"] = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +98,12 @@ class LoopConfig:
 
     ``export_frequency_seconds`` is stream time between two published snapshots. ``clock: simulated`` lets the
     sender's ``occurred_at`` and ticks be time; ``close_on_final`` closes a decision at its ``final`` outcome.
+    ``rules`` hold for every offer. ``fallback`` is the offer that is shown when none is eligible. With
+    ``priority_tiers`` only the highest priority among the eligible competes. ``promoted_share`` is probability that
+    goes evenly to eligible offers with ``promoted_tag``. ``consent_required``: personalise only with explicit consent.
+    ``region`` is where a request without one takes place. ``sales_dates`` are days of the year ("11-27"). ``rfm`` are
+    the loop's own limits of quintiles; without them those hold that a job computed of all customers.
+    ``lookback_days``: generations are trained on so many days of the log, and renewed as the window moves.
     """
 
     loop: str
@@ -49,6 +118,19 @@ class LoopConfig:
     time_zone: str = "UTC"
     retention_days: int = 90
     version: int = 1
+    rules: tuple[Rule, ...] = ()
+    fallback: str = NO_OFFER
+    priority_tiers: bool = False
+    promoted_share: float = 0.0
+    promoted_tag: str = "promoted"
+    consent_required: bool = False
+    baseline: BaselineSetting = field(default_factory=BaselineSetting)
+    holdout: Holdout = field(default_factory=Holdout)
+    schema: FeatureSchema | None = None
+    region: str | None = None
+    sales_dates: tuple[str, ...] = ()
+    rfm: RfmThresholds | None = None
+    lookback_days: float | None = None
 
     @property
     def setting(self) -> LearningSetting:

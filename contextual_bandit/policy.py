@@ -59,6 +59,22 @@ def with_floor(probabilities: Sequence[float], floor: float) -> tuple[float, ...
     return tuple((1.0 - floor) * (probability / total) + share for probability in probabilities)
 
 
+def with_promotion(probabilities: Sequence[float], promoted: Sequence[bool], share: float) -> tuple[float, ...]:
+    """Give ``share`` of the probability evenly to the promoted actions; without one, nothing changes.
+
+    >>> with_promotion((0.5, 0.5), (True, False), 0.5)
+    (0.75, 0.25)
+    """
+    count = sum(promoted)
+    if not count or not share:
+        return tuple(probabilities)
+    extra = share / count
+    return tuple(
+        (1.0 - share) * one + (extra if is_promoted else 0.0)
+        for one, is_promoted in zip(probabilities, promoted, strict=True)
+    )
+
+
 def uniform_number(loop: str, decision_id: str) -> float:
     """The decision's own number in [0, 1), the same in every process: 53 bits of BLAKE2b of loop and id."""
     digest = blake2b(f"{loop}\x00{decision_id}".encode(), digest_size=8).digest()

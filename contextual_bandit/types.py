@@ -15,22 +15,71 @@ Use: TypeAlias = Literal["learn", "holdout", "fallback", "baseline"]
 Clock: TypeAlias = Literal["wall", "simulated"]
 Aggregation: TypeAlias = Literal["sum", "earliest", "average", "median", "min", "max"]
 OfferStatus: TypeAlias = Literal["draft", "active", "paused", "ended"]
+# "none" is the offer that offers nothing: a candidate like any other.
+OfferType: TypeAlias = Literal["percentage", "amount", "free_gift", "free_shipping", "points", "content", "none"]
+CapScope: TypeAlias = Literal["total", "customer"]
+LateOutcomes: TypeAlias = Literal["ignore", "rebuild"]
+
+# Tags that need explicit consent of the same name, and an age.
+SENSITIVE_TAGS = frozenset({"health", "pregnancy", "finance", "alcohol"})
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """Features known when deciding, by namespace; never the identity of the customer.
 
-    The first letter of a namespace is what interactions name, so the product's own are the capitals
-    D demographics, H history, S season, W weather; a client's own namespaces never begin with one of them.
+    The first letter of a namespace is what interactions name, so the product's own are the capitals D demographics,
+    H history, L location, P stated preferences, S season, W weather; a client's own never begin with one of them.
     """
 
     namespaces: Mapping[str, Features]
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """An offer is removed with the reason ``rule:CODE`` unless ``require`` holds (docs/RULES.md has its language)."""
+
+    code: str
+    require: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """At most ``shows`` shows, to everybody together or to each customer, ever or within a sliding window."""
+
+    name: str
+    scope: CapScope
+    shows: int
+    window_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an offer may use up, counted at the moment of the draw.
+
+    A show reserves one unit of ``stock``, which comes back when its decision closes without redemption, and costs the
+    offer's ``cost`` of ``budget`` (money). ``cooldown_days``: not again so soon after the customer redeemed it.
+    ``excludes`` and ``requires`` name offers that the customer must not, or must, have been shown within
+    ``relation_days``.
+    """
+
+    stock: int | None = None
+    budget: float | None = None
+    caps: tuple[Cap, ...] = ()
+    cooldown_days: float | None = None
+    excludes: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    relation_days: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
-    """A catalogue record; each change makes a new version."""
+    """A catalogue record; each change makes a new version.
+
+    ``discount`` is a share of the price in [0, 1], ``price`` money, ``margin`` the share of revenue in [-1, 1] that is
+    left before the discount, ``cost`` the money that one contact costs. Empty ``channels`` or ``regions`` mean all.
+    A higher ``priority`` goes first on loops with priority tiers. ``creative`` is what the shop shows, by part.
+    """
 
     offer_id: str
     category: str
@@ -39,6 +88,35 @@ class Offer:
     valid_to: datetime | None = None
     features: Features = field(default_factory=dict)
     version: int = 1
+    type: OfferType | None = None
+    discount: float | None = None
+    price: float | None = None
+    margin: float | None = None
+    cost: float = 0.0
+    code: str | None = None
+    creative: Mapping[str, str] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    priority: int = 0
+    tags: tuple[str, ...] = ()
+    minimum_age: int | None = None
+    rules: tuple[Rule, ...] = ()
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerRecord:
+    """What a shop says of a customer; neither name nor address.
+
+    ``preferences`` are what the customer stated. ``consents`` are explicit: ``personalise``, and one per sensitive tag.
+    ``age`` (years) serves rules; a policy sees bands only.
+    """
+
+    demographics: Features = field(default_factory=dict)
+    preferences: Features = field(default_factory=dict)
+    consents: Mapping[str, bool] = field(default_factory=dict)
+    age: int | None = None
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +124,16 @@ class Action:
     """What the policy sees of an offer, frozen in the decision.
 
     ``features`` belong to the offer (namespace O), ``affinity`` to this customer with this offer (namespace A).
-    ``version`` is the catalogue's; 0 stands for an offer that came inline with the request.
+    ``version`` is the catalogue's; 0 stands for an offer that came inline with the request. ``cost`` is the money that
+    one contact costs; ``promoted`` offers share the loop's promoted probability. Neither is seen by the policy.
     """
 
     offer_id: str
     features: Features
     affinity: Features = field(default_factory=dict)
     version: int = 0
+    cost: float = 0.0
+    promoted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +170,14 @@ class SlotDecision:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Everything that was known and done when an offer was picked."""
+    """Everything that was known and done when an offer was picked.
+
+    ``sources`` says where a namespace, or one feature of it ("D.age_band"), came from: ``request``, ``stored``,
+    ``clock``, a provider's name, ``missing``. ``dropped`` names features that the loop's schema did not let in.
+    An action that a cap exhausted at the draw stays among ``actions`` with a served probability of 0, and stands in
+    ``removed`` too. ``took_units``: 1 if shows of the chosen offer are counted and this one
+    was, 2 if it holds a unit of stock, else 0.
+    """
 
     loop: str
     decision_id: str
@@ -106,6 +194,9 @@ class Decision:
     use: Use
     deferred: bool
     request_hash: str
+    sources: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    took_units: int = 0
 
     @property
     def chosen(self) -> Action:

@@ -5,22 +5,37 @@ from __future__ import annotations
 import re
 import shlex
 import tempfile
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from hashlib import sha256
 from math import fsum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pylibvw
 from vowpalwabbit.pyvw import Workspace
 
+from contextual_bandit.explain import ActionExplanation
 from contextual_bandit.types import Action, Context, Features, FeatureValue, LearningSetting, LoggedInteraction
+from contextual_bandit.vowpal_terms import (
+    CONSTANT,
+    CONSTANT_HASH,
+    Feature,
+    Floats,
+    Indices,
+    Listing,
+    TermRules,
+    explain_offers,
+    group,
+    term_rules,
+)
 
 # Explorers whose probabilities can be replayed to the byte; bag, cover and rnd draw from hidden state.
 FLAGS = frozenset({"--cb_explore_adf", "--squarecb", "--regcb", "--regcbopt", "--softmax", "--synthcover",
                    "--large_action_space", "--noconstant", "--adaptive", "--normalized", "--invariant", "--sgd",
-                   "--coin", "--leave_duplicate_interactions", "--full_adf_features", "--elim"})  # fmt: skip
+                   "--coin", "--leave_duplicate_interactions", "--elim"})  # fmt: skip
 NUMBERS = frozenset({"--epsilon", "--gamma_scale", "--gamma_exponent", "--mellowness", "--lambda", "--psi", "--first",
                      "-l", "--learning_rate", "--power_t", "--initial_t", "--l1", "--l2", "-b", "--bit_precision",
                      "--decay_learning_rate", "--cb_min_cost", "--cb_max_cost", "--max_actions", "--clip_p",
@@ -117,6 +132,8 @@ class VowpalPolicy:
                 path = Path(folder) / "model.vw"
                 path.write_bytes(model)
                 self._workspace = Workspace(f"{arguments} {_OWN} -i {path}")
+        # Among many actions the large action space keeps state with each example: reused ones get other probabilities.
+        self._caches = "--large_action_space" not in arguments
         self._cached: dict[tuple[str, int], Any] = {}
         self._indices: dict[str, int] = {}
 
@@ -130,10 +147,11 @@ class VowpalPolicy:
         action_examples = []
         try:
             for action in actions:
-                example = self._cached.get((action.offer_id, action.version)) if action.version else None
+                is_kept = action.version > 0 and self._caches
+                example = self._cached.get((action.offer_id, action.version)) if is_kept else None
                 if example is None:
                     example = self._action_example(action)
-                    if action.version:
+                    if is_kept:
                         self._cached[(action.offer_id, action.version)] = example
                     else:
                         fresh.append(example)
@@ -163,6 +181,66 @@ class VowpalPolicy:
                 self._set_affinity(example, action.affinity)
             pylibvw.vw.learn_multi(self._workspace, examples)
             pylibvw.vw._finish_example_multi_ex(self._workspace, examples)
+
+    def contributions(
+        self, context: Context, actions: Sequence[Action], *, largest: int = 8, own_only: bool = False
+    ) -> tuple[ActionExplanation, ...]:
+        """Why each action scores as it does: its expected reward, split into what each feature and product adds.
+
+        Nothing is parsed, predicted or counted, so that neither probabilities nor saved bytes change. Exact to float32
+        for every allowed setting. ``context`` and ``actions`` are as for ``distribution``.
+
+        Args:
+            context: the shared features.
+            actions: what is to be explained.
+            largest: how many contributions to list for each action, the largest by size; ``rest`` has the others.
+            own_only: list none that all actions share, which cannot tell one from another.
+
+        Raises:
+            Unexplainable: more than a million terms, or a namespace that the setting spells in hexadecimal.
+        """
+        rules = term_rules(self.setting.arguments)
+        shared = list(self._features(context.namespaces))
+        if rules.constant:
+            shared.append(("constant", CONSTANT, CONSTANT_HASH, 1.0))
+        offers = [
+            (action.offer_id, group(rules, self._features({"O": _offer(action), "A": action.affinity}), own=True))
+            for action in actions
+        ]
+        with self._readable(rules) as workspace:
+            return explain_offers(
+                rules,
+                self.setting,
+                group(rules, shared, own=False),
+                offers,
+                partial(_weights, workspace),
+                Listing(largest, own_only),
+            )
+
+    def _features(self, namespaces: Mapping[str, Features]) -> Iterator[Feature]:
+        """Features in the order in which they are parsed."""
+        for namespace, features in namespaces.items():
+            token = _token(namespace)
+            letter, space = token.encode()[0], self._workspace.hash_space(token)
+            for name, value in features.items():
+                feature, number = _binary(name, value)
+                yield f"{namespace}.{_shown(name, value)}", letter, self._workspace.hash_feature(feature, space), number
+
+    @contextmanager
+    def _readable(self, rules: TermRules) -> Iterator[Workspace]:
+        """A workspace whose weights are those that predict."""
+        if not rules.regularised:
+            yield self._workspace
+            return
+        # What --l1 and --l2 take off is kept apart from the weights, but applied to those loaded for testing only.
+        with tempfile.TemporaryDirectory(prefix="offerloop-") as folder:
+            path = Path(folder) / "model.vw"
+            self._workspace.save(path)
+            tested = Workspace(f"{self.setting.arguments} --quiet -t -i {path}")
+        try:
+            yield tested
+        finally:
+            tested.finish()
 
     def _cost(self, reward: float) -> float:
         low, high = self.setting.reward_low, self.setting.reward_high
@@ -222,7 +300,11 @@ def shared_line(context: Context) -> str:
 
 def _action(action: Action) -> str:
     # The placeholder makes the namespace A exist; its content is replaced for every decision.
-    return f"|O {_line({'id': action.offer_id, **action.features})} |A _"
+    return f"|O {_line(_offer(action))} |A _"
+
+
+def _offer(action: Action) -> Features:
+    return {"id": action.offer_id, **action.features}
 
 
 def _line(features: Features) -> str:
@@ -241,6 +323,18 @@ def _binary(name: str, value: FeatureValue) -> tuple[str, float]:
     if isinstance(value, bool):
         return f"{_token(name)}={'true' if value else 'false'}", 1.0
     return _token(name), value
+
+
+def _shown(name: str, value: FeatureValue) -> str:
+    """A feature as people know it: nothing escaped."""
+    if isinstance(value, bool):
+        return f"{name}={'true' if value else 'false'}"
+    return f"{name}={value}" if isinstance(value, str) else name
+
+
+def _weights(workspace: Workspace, indices: Indices) -> Floats:
+    get_weight, places = pylibvw.vw.get_weight, indices & np.uint64(workspace.num_weights() - 1)
+    return np.array([get_weight(workspace, place, 0) for place in places.tolist()], dtype=np.float64)
 
 
 @lru_cache(maxsize=8192)

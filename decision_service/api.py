@@ -12,18 +12,18 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from adapters.interaction_log import find_decision, position_key
+from adapters.interaction_log import StoredDecision, find_decision, position_key
 from adapters.spool import SPOOLED
 from adapters.streams import ACTIVITY_STREAM, applied_key, decided_key, loop_stream
 from contextual_bandit import events
 from contextual_bandit.decide import ranking
 from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig
 from contextual_bandit.profile import Activity
-from contextual_bandit.reward import RewardOutOfRange, outcome_value
+from contextual_bandit.reward import DIRECT, RewardOutOfRange, UnusableAmount, outcome_value
 from contextual_bandit.types import Decision
 from decision_service.access import Reader, Writer
+from decision_service.checks import check_batch_ids, check_time
 from decision_service.problems import ProblemOut, bad_field, not_found
-from decision_service.ranking import check_batch_ids, check_time
 from decision_service.records import decision_out
 from decision_service.schemas import (
     AcceptedOut,
@@ -32,8 +32,6 @@ from decision_service.schemas import (
     ActivityIn,
     ActivityOut,
     DecisionOut,
-    Id,
-    LoopName,
     RankBatchIn,
     RankBatchOut,
     RankIn,
@@ -42,8 +40,10 @@ from decision_service.schemas import (
     RewardOut,
     TickIn,
     TickOut,
+    WhyOut,
 )
 from decision_service.serving import utc_now
+from decision_service.shapes import Id, LoopName
 from decision_service.state import Service
 
 WAIT_SECONDS = 30.0
@@ -56,7 +56,6 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ProblemOut, "description": "Unknown name."}}
 CONFLICT: dict[int | str, dict[str, Any]] = {
     409: {"model": ProblemOut, "description": "The decision_id was used for another request."},
-    422: {"model": ProblemOut, "description": "The rules left no offer."},
 }
 router = APIRouter(responses=PROBLEMS)
 Wait = Annotated[Literal["applied"] | None, Query(description="Answer once it has been applied (30 s at most).")]
@@ -68,8 +67,9 @@ Wait = Annotated[Literal["applied"] | None, Query(description="Answer once it ha
 @router.post("/rank", response_model=RankOut, tags=["loop"], summary="Choose an offer", responses=NOT_FOUND | CONFLICT)
 async def rank(body: RankIn, request: Request, caller: Writer) -> Response:
     """Choose one eligible offer by the loop's policy; the decision is durable before the answer."""
-    decision = await _service(request).ranker.rank(body)
-    return Response(orjson.dumps(_rank_out(decision)), media_type="application/json")
+    service = _service(request)
+    decision = await service.ranker.rank(body)
+    return Response(orjson.dumps(await _answer(service, body, decision)), media_type="application/json")
 
 
 @router.post(
@@ -86,9 +86,9 @@ async def rank_batch(body: RankBatchIn, request: Request, caller: Writer) -> Res
         await asyncio.sleep(0)
     check_batch_ids(body.requests)
     decisions = await asyncio.gather(*(ranker.log(decision) for decision in prepared))
-    return Response(
-        orjson.dumps({"decisions": [_rank_out(decision) for decision in decisions]}), media_type="application/json"
-    )
+    service = _service(request)
+    answers = [await _answer(service, *pair) for pair in zip(body.requests, decisions, strict=True)]
+    return Response(orjson.dumps({"decisions": answers}), media_type="application/json")
 
 
 @router.post(
@@ -121,8 +121,10 @@ async def reward(
             raise
         field, sent = ("kind", body.kind) if body.amount is None else ("amount", body.amount)
         raise bad_field(field, sent, f"is worth {error.value:g} here, and {error.why}") from None
+    except UnusableAmount as error:
+        raise bad_field("amount", error.amount, error.why) from None
     outcome_id = body.outcome_id or idempotency_key or str(uuid.uuid4())
-    payload = events.outcome_payload(outcome_id, body.decision_id, body.kind or "value", value, body.final)
+    payload = events.outcome_payload(outcome_id, body.decision_id, body.kind or DIRECT, value, body.final)
     message = events.encode(events.OUTCOME, occurred_at, payload)
     position = await service.writer.append(loop_stream(loop.loop), message)
     service.metrics.outcomes.labels(loop.loop).inc()
@@ -187,20 +189,34 @@ async def tick(loop: LoopName, body: TickIn, request: Request, caller: Writer, w
     return Response(orjson.dumps({"position": position, "applied": applied}), 202, media_type="application/json")
 
 
+@router.get(
+    "/v1/decisions/{decision_id:path}/why", tags=["loop"], summary="Why a decision fell as it did", responses=NOT_FOUND
+)
+async def why(decision_id: Id, request: Request, caller: Reader, loop: LoopName = DEFAULT_LOOP) -> WhyOut:
+    """Every offer: removed, and by which rule, or its probability with what spoke for it."""
+    service = _service(request)
+    decision, _ = await _find(service, loop, decision_id)
+    return WhyOut.model_validate(await service.explainer.explain(decision, service.serving.loops.get(loop)))
+
+
 @router.get("/v1/decisions/{decision_id:path}", tags=["loop"], summary="The record of a decision", responses=NOT_FOUND)
 async def decision(decision_id: Id, request: Request, caller: Reader, loop: LoopName = DEFAULT_LOOP) -> DecisionOut:
     """What was eligible, what was removed and why, the distributions, the draw, the outcomes and the reward."""
-    service = _service(request)
+    return decision_out(*await _find(_service(request), loop, decision_id))
+
+
+async def _find(service: Service, loop: str, decision_id: str) -> tuple[Decision, StoredDecision | None]:
+    """A decision as it is logged, and what is stored of it once it is joined."""
     stored = await asyncio.to_thread(find_decision, service.installation.engine, loop, decision_id)
     if stored is not None:
-        return decision_out(stored.decision, stored)
+        return stored.decision, stored
     position = await service.client.hget(decided_key(loop, decision_id), "position")
     logged = None
     if isinstance(position, bytes):
         logged = await service.ranker.find_logged(loop, decision_id, position.decode())
     if logged is None:
         raise not_found("decision", decision_id)
-    return decision_out(logged, None)
+    return logged, None
 
 
 def _service(request: Request) -> Service:
@@ -208,7 +224,17 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _rank_out(decision: Decision) -> Mapping[str, Any]:
+async def _answer(service: Service, body: RankIn, decision: Decision) -> Mapping[str, Any]:
+    answer = _rank_out(decision)
+    offer = service.serving.catalogue.offers.get(decision.chosen.offer_id) if decision.chosen.version else None
+    if offer is not None and (offer.code or offer.creative):
+        answer |= {"code": offer.code, "creative": offer.creative}
+    if body.explain:
+        answer["why"] = await service.explainer.explain(decision, service.serving.loops.get(decision.loop))
+    return answer
+
+
+def _rank_out(decision: Decision) -> dict[str, Any]:
     return {
         "decision_id": decision.decision_id,
         "offer_id": decision.chosen.offer_id,
@@ -216,6 +242,7 @@ def _rank_out(decision: Decision) -> Mapping[str, Any]:
         "policy_id": decision.policy_id,
         "snapshot_id": decision.snapshot_id,
         "learning_mode": decision.learning_mode,
+        "use": decision.use,
     }
 
 
@@ -229,7 +256,7 @@ def _activity(service: Service, entry: ActivityIn, index: int, now: Any) -> Acti
         raise bad_field(f"activities.{index}.occurred_at", occurred_at.isoformat(), "lies in the future")
     return Activity(
         entry.activity_id or str(uuid.uuid4()), entry.customer_id, entry.kind, occurred_at, category,
-        entry.offer_id, entry.amount,
+        entry.offer_id, entry.amount, entry.order_id,
     )  # fmt: skip
 
 

@@ -17,11 +17,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ServiceMetrics, start_logging
-from decision_service import api, catalogue_api, health, problems
+from decision_service import api, catalogue_api, health, import_api, jobs_api, problems, regions_api
 from decision_service.examples import EXAMPLES
 from decision_service.state import open_service
 
 LARGEST_BODY = 8 * 1024 * 1024
+
+# Routes are tried in this order: those with a fixed last part come before those that take any.
+ROUTERS = (
+    api.router, import_api.router, catalogue_api.router, regions_api.router, jobs_api.router, health.router,
+)  # fmt: skip
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -38,7 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Offerloop", version="0.1.0", summary="Offer decisions with exact, logged probabilities.",
                   lifespan=lifespan)  # fmt: skip
     problems.install(app)
-    for router in (api.router, catalogue_api.router, health.router):
+    for router in ROUTERS:
         for route in router.routes:
             _read_strictly(route)
         app.include_router(router)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -11,32 +12,31 @@ from fastapi import APIRouter, Request, Response
 from adapters.interaction_log import count_loop
 from adapters.streams import loop_stream
 from contextual_bandit import events
-from contextual_bandit.features import check_identity, rebuild_features
-from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig, RewardDefinition
+from contextual_bandit.eligibility import check_offer, check_rules
+from contextual_bandit.loops import DEFAULT_LOOP, FeatureSchema
 from contextual_bandit.profile import decode_profile
-from contextual_bandit.types import Offer
+from contextual_bandit.schema import check_schema
+from contextual_bandit.types import CustomerRecord
 from contextual_bandit.vowpal import check_arguments
 from decision_service.access import Admin, Reader
 from decision_service.api import NOT_FOUND, PROBLEMS
-from decision_service.problems import Problem, bad_field, not_found
-from decision_service.records import loop_out, offer_out, profile_out
-from decision_service.schemas import (
+from decision_service.bodies import customer_of, loop_of, offer_of, schema_of
+from decision_service.catalogue_schemas import (
     CustomerIn,
     CustomerOut,
-    Id,
     KeyIn,
     KeyOut,
     KeysOut,
-    LoopIn,
-    LoopName,
-    LoopOut,
-    LoopsOut,
     NewKeyOut,
     OfferIn,
     OfferOut,
     OffersOut,
 )
+from decision_service.loop_schemas import FeatureSchemaIn, FeatureSchemaOut, LoopIn, LoopOut, LoopsOut
+from decision_service.problems import Problem, bad_field, not_found
+from decision_service.records import customer_out, loop_out, offer_out, schema_out
 from decision_service.serving import utc_now
+from decision_service.shapes import Id, LoopName
 from decision_service.state import Service
 
 # A control event carries no moment of its own, so that it moves no simulated clock.
@@ -53,10 +53,10 @@ async def list_offers(request: Request, caller: Reader) -> OffersOut:
 
 @router.put("/v1/offers/{offer_id}", tags=["offers"], summary="Create or replace an offer")
 async def put_offer(offer_id: Id, body: OfferIn, request: Request, caller: Admin) -> OfferOut:
-    """Each change makes a new version; decisions keep the one they saw."""
+    """Each change makes a new version (saying the same again does not); decisions keep the one they saw."""
     service = _service(request)
-    features = rebuild_features(body.features, "features")
-    offer = Offer(offer_id, body.category, body.status, body.valid_from, body.valid_to, features)
+    offer = offer_of(offer_id, body)
+    check_offer(offer)
     stored = await asyncio.to_thread(service.sources.catalogue.put, offer, caller, utc_now())
     await service.serving.refresh()
     return offer_out(stored)
@@ -87,8 +87,7 @@ async def delete_offer(offer_id: Id, request: Request, caller: Admin) -> Respons
 async def put_customer(customer_id: Id, body: CustomerIn, request: Request, caller: Admin) -> CustomerOut:
     """Demographics become features of the customer's decisions; the id never does."""
     service = _service(request)
-    check_identity(body.demographics, "demographics")
-    record = rebuild_features(body.demographics, "demographics")
+    record = customer_of(body)
     await asyncio.to_thread(service.customers.put, customer_id, record, utc_now())
     return await _customer(service, customer_id)
 
@@ -129,9 +128,10 @@ async def put_loop(loop: LoopName, body: LoopIn, request: Request, caller: Admin
     current = await asyncio.to_thread(lambda: service.sources.loops.get(loop, deleted=True))
     if current is not None and current.clock != body.clock:
         raise bad_field("clock", body.clock, f"cannot change: the log of loop {loop!r} runs by {current.clock} time")
-    reward = RewardDefinition(**body.reward.model_dump())
-    settings = body.model_dump(exclude={"arguments", "reward"})
-    config = LoopConfig(loop=loop, arguments=arguments, reward=reward, **settings)
+    # Its schema has a route of its own.
+    schema = current.schema if current else None
+    config = replace(loop_of(loop, body), arguments=arguments, schema=schema)
+    check_rules(config.rules, "rules")
     stored = await asyncio.to_thread(service.sources.loops.put, config, caller, utc_now())
     control = {"action": "loop_changed", "version": stored.version, "actor": caller}
     await service.writer.append(loop_stream(loop), events.encode(events.CONTROL, EPOCH, control))
@@ -150,6 +150,45 @@ async def get_loop(loop: LoopName, request: Request, caller: Reader) -> LoopOut:
     snapshots = await asyncio.to_thread(service.sources.snapshots.count, loop)
     policy = service.serving.policies.get(loop)
     return loop_out(config, counts, snapshots, policy.snapshot_id if policy else None)
+
+
+@router.put(
+    "/v1/loops/{loop}/schema", tags=["loops"], summary="Say which features a loop's requests may send",
+    responses=NOT_FOUND,
+)  # fmt: skip
+async def put_schema(loop: LoopName, body: FeatureSchemaIn, request: Request, caller: Admin) -> FeatureSchemaOut:
+    """Unknown or ill-typed features are then refused by name, or dropped and counted."""
+    schema = check_schema(schema_of(body))
+    return await _set_schema(_service(request), loop, schema, caller)
+
+
+@router.get("/v1/loops/{loop}/schema", tags=["loops"], summary="Read a loop's feature schema", responses=NOT_FOUND)
+async def get_schema(loop: LoopName, request: Request, caller: Reader) -> FeatureSchemaOut:
+    """Which features requests may send; 404 when the loop lets everything in."""
+    config = await asyncio.to_thread(_service(request).sources.loops.get, loop)
+    if config is None:
+        raise not_found("loop", loop)
+    if config.schema is None:
+        raise not_found("schema of loop", loop)
+    return schema_out(config)
+
+
+@router.delete(
+    "/v1/loops/{loop}/schema", status_code=204, tags=["loops"], summary="Let every feature in", responses=NOT_FOUND
+)
+async def delete_schema(loop: LoopName, request: Request, caller: Admin) -> Response:
+    """The loop checks types no more."""
+    await _set_schema(_service(request), loop, None, caller)
+    return Response(status_code=204)
+
+
+async def _set_schema(service: Service, loop: str, schema: FeatureSchema | None, caller: str) -> FeatureSchemaOut:
+    config = await asyncio.to_thread(service.sources.loops.get, loop)
+    if config is None:
+        raise not_found("loop", loop)
+    stored = await asyncio.to_thread(service.sources.loops.put, replace(config, schema=schema), caller, utc_now())
+    await service.serving.refresh()
+    return schema_out(stored)
 
 
 @router.delete("/v1/loops/{loop}", status_code=204, tags=["loops"], summary="Delete a loop", responses=NOT_FOUND)
@@ -199,8 +238,8 @@ async def _customer(service: Service, customer_id: str) -> CustomerOut:
     state = await asyncio.to_thread(service.customers.profile, customer_id)
     if record is None and state is None:
         raise not_found("customer", customer_id)
-    profile = profile_out(decode_profile(state)) if state else None
-    return CustomerOut(customer_id=customer_id, demographics=record or {}, profile=profile)
+    profile = decode_profile(state) if state else None
+    return customer_out(customer_id, record or CustomerRecord(), profile)
 
 
 def _service(request: Request) -> Service:

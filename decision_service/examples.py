@@ -22,6 +22,13 @@ _RANK_OUT = {
     "snapshot_id": "default-g1-30600",
     "learning_mode": "online",
 }
+_CUSTOMER = {
+    "demographics": {"age_band": "35-44", "household_size": 3},
+    "preferences": {"likes": "garden"},
+    "consents": {"personalise": True},
+    "age": 38,
+    "region": "US-WA",
+}
 _ACTIVITY = {
     "customer_id": "c-1041",
     "kind": "purchase",
@@ -30,12 +37,26 @@ _ACTIVITY = {
     "amount": 24.9,
     "activity_id": "order-77-line-1",
 }
-_OFFER = {
+_CAP = {"name": "three_a_week", "scope": "customer", "shows": 3, "window_seconds": 604800}
+_OFFER: dict[str, Any] = {
     "category": "garden",
     "status": "active",
     "valid_from": "2026-03-01T00:00:00Z",
     "valid_to": "2026-06-01T00:00:00Z",
-    "features": {"type": "percentage", "discount": 0.1},
+    "features": {"size": "large"},
+    "type": "percentage",
+    "discount": 0.1,
+    "price": 24.9,
+    "margin": 0.35,
+    "cost": 0.02,
+    "code": "SPRING10",
+    "creative": {"title": "Spring in your garden"},
+    "channels": ["web", "app"],
+    "regions": ["US-WA"],
+    "priority": 0,
+    "tags": ["promoted"],
+    "rules": [{"code": "dry_day", "require": {"fact": "weather.precipitation", "is": "none"}}],
+    "limits": {"stock": 5000, "caps": [_CAP], "cooldown_days": 14},
 }
 _OFFER_OUT = {"offer_id": "spring-10", "version": 3, **_OFFER}
 _REWARD = {
@@ -44,7 +65,7 @@ _REWARD = {
     "default": 0.0,
     "wait_seconds": 600.0,
     "aggregation": "earliest",
-    "kinds": {"click": 0.2, "redemption": 1.0},
+    "kinds": {"click": 0.2, "redemption": {"worth": 1.0, "measure": "count"}},
 }
 _LOOP = {
     "exploration_floor": 0.02,
@@ -87,11 +108,64 @@ _OUTCOME = {
     "state": "joined",
 }
 
+_JOB = {
+    "job_id": "5b0f7d0e-2f0e-4f7c-9a53-1f6f1a4c6d55",
+    "kind": "precompute",
+    "state": "done",
+    "progress": 1.0,
+    "result": {"cells": 48},
+    "error": None,
+    "attempts": 1,
+    "created_at": "2026-11-23T08:00:00Z",
+    "updated_at": "2026-11-23T08:00:09Z",
+}
+_REGION = {
+    "time_zone": "America/Los_Angeles",
+    "country": "US",
+    "subdivision": "WA",
+    "latitude": 47.61,
+    "longitude": -122.33,
+}
+_CONTRIBUTION = {"name": "A.r16", "value": 9.8, "reward": 0.031, "shared": False}
+_WHY: dict[str, Any] = {
+    "loop": "default",
+    "decision_id": _DECISION_ID,
+    "offer_id": "spring-10",
+    "use": "learn",
+    "is_exploration": False,
+    "removed": [{"offer_id": "winter-20", "reason": "expired"}],
+    "offers": [
+        {
+            "offer_id": "spring-10",
+            "probability": 0.99,
+            "policy_probability": 1.0,
+            "score": 0.12,
+            "contributions": [_CONTRIBUTION],
+            "rest": 0.004,
+            "others": 11,
+        }
+    ],
+    "missing": ["W"],
+    "sources": {"H": "stored", "D": "stored", "S": "clock", "W": "missing"},
+    "dropped": [],
+    "note": None,
+}
+_SCHEMA: dict[str, Any] = {
+    "features": {"device.kind": {"type": "string", "values": ["phone", "desktop"], "personal": False}},
+    "unknown": "refuse",
+}
+
 EXAMPLES: dict[str, dict[str, Any]] = {
     "CandidateIn": {"offer_id": "free-shipping", "features": {"category": "service", "threshold": 30}},
     "RankIn": _RANK_IN,
     "RankedOut": _RANKING[0],
     "RankOut": _RANK_OUT,
+    "ContributionOut": _CONTRIBUTION,
+    "WhyOfferOut": _WHY["offers"][0],
+    "WhyOut": _WHY,
+    "FeatureSpecIn": _SCHEMA["features"]["device.kind"],
+    "FeatureSchemaIn": _SCHEMA,
+    "FeatureSchemaOut": {**_SCHEMA, "loop": "default", "version": 5},
     "RankBatchIn": {"requests": [_RANK_IN]},
     "RankBatchOut": {"decisions": [_RANK_OUT]},
     "RewardIn": {"decision_id": _DECISION_ID, "kind": "click", "outcome_id": "click-1"},
@@ -106,10 +180,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "OfferIn": _OFFER,
     "OfferOut": _OFFER_OUT,
     "OffersOut": {"offers": [_OFFER_OUT]},
-    "CustomerIn": {"demographics": {"age_band": "35-44", "household_size": 3}},
+    "RuleIn": _OFFER["rules"][0],
+    "CapIn": _CAP,
+    "LimitsIn": _OFFER["limits"],
+    "OutcomeKindIn": {"worth": 1.0, "measure": "margin"},
+    "BaselineSettingIn": {"threshold": 8.0, "top_n": 3, "priority": ["spring-10", "free-shipping"]},
+    "RfmIn": {"recency_days": [7, 28, 91, 182], "per_year": [4, 12, 26, 52], "per_order": [10, 25, 50, 100]},
+    "HoldoutIn": {"share": 0.05, "serves": "baseline"},
+    "CustomerIn": _CUSTOMER,
     "CustomerOut": {
         "customer_id": "c-1041",
-        "demographics": {"age_band": "35-44", "household_size": 3},
+        **_CUSTOMER,
         "profile": {"purchases": 1, "spend": 24.9, "browses": 0, "categories": {"garden": {"purchase_days": 1}}},
     },
     "RewardDefinitionIn": _REWARD,
@@ -117,6 +198,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "LoopStatusOut": _STATUS,
     "LoopOut": _LOOP_OUT,
     "LoopsOut": {"loops": [_LOOP_OUT]},
+    "OfferRowIn": {"offer_id": "spring-10", **_OFFER},
+    "OfferFileIn": {"offers": [{"offer_id": "spring-10", **_OFFER}]},
+    "ImportOut": {"imported": 120, "created": 3, "updated": 17, "unchanged": 100, "dry_run": False},
+    "OfferVersionOut": {**_OFFER_OUT, "created_at": "2026-02-20T09:30:00Z"},
+    "OfferVersionsOut": {"versions": [{**_OFFER_OUT, "created_at": "2026-02-20T09:30:00Z"}]},
+    "JobIn": {"kind": "precompute"},
+    "JobOut": _JOB,
+    "JobsOut": {"jobs": [_JOB]},
+    "RegionIn": _REGION,
+    "RegionOut": {"region": "US-WA", **_REGION},
+    "RegionsOut": {"regions": [{"region": "US-WA", **_REGION}]},
     "KeyIn": {"name": "web shop", "role": "write"},
     "KeyOut": _KEY_OUT,
     "NewKeyOut": {**_KEY_OUT, "secret": "ol_shown-this-once"},

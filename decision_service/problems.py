@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from contextual_bandit.decide import NothingEligible
 from contextual_bandit.features import BadFeature
 from contextual_bandit.reward import RewardOutOfRange, UnknownOutcomeKind
+from contextual_bandit.rules import BadRule
+from contextual_bandit.schema import BadSchema
 from contextual_bandit.vowpal import BadArguments, UnusableExample
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def install(app: FastAPI) -> None:
     """Answer every exception of the application as a problem."""
     app.add_exception_handler(Exception, _unexpected)
     for kind in (Problem, RequestValidationError, HTTPException, BadFeature, UnusableExample, BadArguments,
-                 UnknownOutcomeKind, RewardOutOfRange, NothingEligible, redis.RedisError,
+                 UnknownOutcomeKind, RewardOutOfRange, BadRule, BadSchema, redis.RedisError,
                  OperationalError):  # fmt: skip
         app.add_exception_handler(kind, _answer)
 
@@ -96,12 +97,8 @@ def problem_of(error: Exception) -> Problem:
             return bad_field("value", error.value, error.why)
         case UnusableExample():
             return Problem(400, "Bad request", str(error), [_about("context", error)])
-        case NothingEligible():
-            return Problem(
-                422, "Nothing eligible", str(error),
-                [FieldErrorOut(field="candidates", value=entry.offer_id, message=entry.reason)
-                 for entry in error.removed],
-            )  # fmt: skip
+        case BadRule() | BadSchema():
+            return bad_field(error.path, error.value, error.why)
         case HTTPException():
             return Problem(error.status_code, _title(error.status_code), str(error.detail))
         case redis.RedisError() | OperationalError():

@@ -6,19 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 from adapters.interaction_log import LoopCounts, StoredDecision
+from adapters.records import loop_record, offer_record
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.profile import Profile
-from contextual_bandit.types import Decision, Offer, SlotDecision
-from decision_service.schemas import (
-    ActionOut,
-    DecisionOut,
-    LoopOut,
-    LoopStatusOut,
-    OfferOut,
-    OutcomeOut,
-    RemovedOut,
-    SlotOut,
-)
+from contextual_bandit.types import CustomerRecord, Decision, Offer, SlotDecision
+from decision_service.catalogue_schemas import CustomerOut, OfferOut
+from decision_service.loop_schemas import FeatureSchemaOut, LoopOut, LoopStatusOut
+from decision_service.schemas import ActionOut, DecisionOut, OutcomeOut, RemovedOut, SlotOut
 
 
 def decision_out(decision: Decision, stored: StoredDecision | None) -> DecisionOut:
@@ -46,6 +40,8 @@ def decision_out(decision: Decision, stored: StoredDecision | None) -> DecisionO
             "learning_mode": decision.learning_mode,
             "use": decision.use,
             "deferred": decision.deferred,
+            "sources": decision.sources,
+            "dropped": list(decision.dropped),
             "outcomes": _outcomes(stored),
             "reward": stored.reward if stored else None,
             "closed_at": stored.closed_at if stored else None,
@@ -55,10 +51,14 @@ def decision_out(decision: Decision, stored: StoredDecision | None) -> DecisionO
 
 def offer_out(offer: Offer) -> OfferOut:
     """A stored offer."""
-    return OfferOut(
-        offer_id=offer.offer_id, version=offer.version, category=offer.category, status=offer.status,
-        valid_from=offer.valid_from, valid_to=offer.valid_to, features=dict(offer.features),
-    )  # fmt: skip
+    return OfferOut.model_validate({**offer_record(offer), "offer_id": offer.offer_id, "version": offer.version})
+
+
+def customer_out(customer_id: str, record: CustomerRecord, profile: Profile | None) -> CustomerOut:
+    """A stored customer, with what the activity adds up to."""
+    return CustomerOut.model_validate(
+        {**asdict(record), "customer_id": customer_id, "profile": profile_out(profile) if profile else None}
+    )
 
 
 def loop_out(config: LoopConfig, counts: LoopCounts | None, snapshots: int, serving: str | None) -> LoopOut:
@@ -66,7 +66,13 @@ def loop_out(config: LoopConfig, counts: LoopCounts | None, snapshots: int, serv
     status = None
     if counts is not None:
         status = LoopStatusOut(**asdict(counts), snapshots=snapshots, snapshot_id=serving)
-    return LoopOut.model_validate(asdict(config) | {"status": status})
+    return LoopOut.model_validate(loop_record(config) | {"status": status})
+
+
+def schema_out(config: LoopConfig) -> FeatureSchemaOut:
+    """A loop's feature schema; an empty one when it has none."""
+    schema = asdict(config.schema) if config.schema else {"features": {}, "unknown": "drop"}
+    return FeatureSchemaOut.model_validate({**schema, "loop": config.loop, "version": config.version})
 
 
 def profile_out(profile: Profile) -> dict[str, Any]:

@@ -1,25 +1,14 @@
-"""Wire shapes of the native API, with examples for the OpenAPI document."""
+"""Wire shapes of the loop: rank, reward, activate, activity, and the record of a decision."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from contextual_bandit.loops import DEFAULT_ARGUMENTS, DEFAULT_LOOP
-
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
-LoopName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-# Times beyond what calendars and time zones can be trusted with are refused.
-Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 2, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class In(BaseModel):
-    """A request body: unknown fields are refused by name."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+from contextual_bandit.loops import DEFAULT_LOOP
+from decision_service.shapes import Finite, Id, In, LoopName, Moment, RegionName
 
 
 class CandidateIn(In):
@@ -45,6 +34,9 @@ class RankIn(In):
         None, description="The moment the features speak of; absent = now. Required on loops with a simulated clock."
     )
     defer_activation: bool = Field(False, description="Learn from this decision only once it is activated.")
+    channel: Id | None = Field(None, description="Where the offer would be shown.", examples=["web"])
+    region: RegionName | None = Field(None, description="Where the customer is; absent = as stored, or the loop's.")
+    explain: bool = Field(False, description="Answer with reasons: what was removed, what spoke for each offer.")
 
 
 class RankedOut(BaseModel):
@@ -52,6 +44,50 @@ class RankedOut(BaseModel):
 
     offer_id: str
     probability: float
+
+
+class ContributionOut(BaseModel):
+    """What one feature, or a product of features, adds to an offer's score, on the loop's reward scale."""
+
+    name: str = Field(examples=["A.r16"])
+    value: float
+    reward: float
+    shared: bool = Field(description="The same for every offer of the decision.")
+
+
+class WhyOfferOut(BaseModel):
+    """An eligible offer: its probability, its expected reward as the model has it, and what that is made of."""
+
+    offer_id: str
+    probability: float | None
+    policy_probability: float | None
+    score: float | None
+    contributions: list[ContributionOut]
+    rest: float | None = Field(description="The sum of all smaller contributions.")
+    others: int = Field(description="How many they are.")
+
+
+class RemovedOut(BaseModel):
+    """An offer that a rule took out."""
+
+    offer_id: str
+    reason: str
+
+
+class WhyOut(BaseModel):
+    """Why the decision fell as it did."""
+
+    loop: str
+    decision_id: str
+    offer_id: str
+    use: str
+    is_exploration: bool = Field(description="Another offer was likelier than the one that was drawn.")
+    removed: list[RemovedOut]
+    offers: list[WhyOfferOut]
+    missing: list[str] = Field(description="What was not known.")
+    sources: dict[str, str] = Field(description="Where features came from, by namespace or feature.")
+    dropped: list[str] = Field(description="Features that the loop's schema did not let in.")
+    note: str | None
 
 
 class RankOut(BaseModel):
@@ -63,6 +99,10 @@ class RankOut(BaseModel):
     policy_id: str
     snapshot_id: str
     learning_mode: Literal["online", "logging_only"]
+    use: str = Field("learn", description="learn, baseline, holdout or fallback (nothing was eligible).")
+    code: str | None = Field(None, description="The offer's code, if the catalogue has one.")
+    creative: dict[str, str] | None = Field(None, description="What to show, if the catalogue has it.")
+    why: WhyOut | None = Field(None, description="The reasons, when explain was asked.")
 
 
 class RankBatchIn(In):
@@ -128,6 +168,7 @@ class ActivityIn(In):
     offer_id: Id | None = None
     amount: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
     activity_id: Id | None = Field(None, description="Makes the activity repeatable.")
+    order_id: Id | None = Field(None, description="Purchases of one basket share it; absent = the customer's day.")
 
 
 class ActivityBatchIn(In):
@@ -155,163 +196,6 @@ class TickOut(AcceptedOut):
     applied: bool
 
 
-class OfferIn(In):
-    """An offer of the catalogue."""
-
-    category: Id = Field(examples=["garden"])
-    status: Literal["draft", "active", "paused", "ended"] = "active"
-    valid_from: Moment | None = None
-    valid_to: Moment | None = Field(None, description="The first moment at which it is no longer valid.")
-    features: dict[str, Any] = Field({}, examples=[{"discount": 0.1, "type": "percentage"}])
-
-    @model_validator(mode="after")
-    def _ends_after_start(self) -> OfferIn:
-        if self.valid_from and self.valid_to and self.valid_to <= self.valid_from:
-            raise ValueError("valid_to must be after valid_from")
-        return self
-
-
-class OfferOut(BaseModel):
-    """A stored offer."""
-
-    offer_id: str
-    version: int
-    category: str
-    status: str
-    valid_from: datetime | None
-    valid_to: datetime | None
-    features: dict[str, Any]
-
-
-class OffersOut(BaseModel):
-    """The catalogue."""
-
-    offers: list[OfferOut]
-
-
-class CustomerIn(In):
-    """What the shop knows of a customer; names and addresses do not belong here."""
-
-    demographics: dict[str, Any] = Field({}, examples=[{"age_band": "35-44", "household_size": 3}])
-
-
-class CustomerOut(BaseModel):
-    """A stored customer."""
-
-    customer_id: str
-    demographics: dict[str, Any]
-    profile: dict[str, Any] | None = Field(None, description="What their activity adds up to.")
-
-
-class RewardDefinitionIn(In):
-    """How outcomes become one reward."""
-
-    low: Finite = 0.0
-    high: Finite = 1.0
-    default: Finite = 0.0
-    wait_seconds: Annotated[float, Field(gt=0, le=90 * 86400)] = 600.0
-    aggregation: Literal["sum", "earliest", "average", "median", "min", "max"] = "earliest"
-    kinds: dict[Id, Finite] = {"click": 1.0, "redemption": 1.0, "purchase": 1.0}
-
-    @model_validator(mode="after")
-    def _range(self) -> RewardDefinitionIn:
-        if not self.low < self.high:
-            raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}")
-        if not self.low <= self.default <= self.high:
-            raise ValueError(f"default {self.default:g} is outside [{self.low:g}, {self.high:g}]")
-        return self
-
-
-class LoopIn(In):
-    """A learning problem's settings."""
-
-    arguments: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(
-        DEFAULT_ARGUMENTS, description="Vowpal Wabbit learning setting, from an allow-list."
-    )
-    exploration_floor: Annotated[float, Field(ge=0, le=1)] = 0.02
-    reward: RewardDefinitionIn = RewardDefinitionIn()
-    grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 2.0
-    export_frequency_seconds: Annotated[float, Field(gt=0, le=7 * 86400)] = 60.0
-    learning_mode: Literal["online", "logging_only"] = "online"
-    clock: Literal["wall", "simulated"] = "wall"
-    close_on_final: bool = False
-    time_zone: str = Field("UTC", examples=["America/New_York"])
-    retention_days: Annotated[int, Field(ge=1, le=3650)] = 90
-
-    @model_validator(mode="after")
-    def _kept_while_open(self) -> LoopIn:
-        if self.retention_days * 86400 <= self.reward.wait_seconds + self.grace_seconds:
-            raise ValueError(
-                f"retention_days {self.retention_days} must be longer than the reward's wait_seconds "
-                f"{self.reward.wait_seconds:g}"
-            )
-        return self
-
-
-class LoopStatusOut(BaseModel):
-    """Where a loop stands."""
-
-    decisions: int
-    open: int
-    interactions: int
-    duplicated: int
-    set_aside: int
-    snapshots: int
-    snapshot_id: str | None
-    stream_time: datetime | None
-    position: str
-
-
-class LoopOut(LoopIn):
-    """Stored settings, and where the loop stands."""
-
-    model_config = ConfigDict(extra="ignore")
-    loop: str
-    version: int
-    status: LoopStatusOut | None = None
-
-
-class LoopsOut(BaseModel):
-    """Every loop."""
-
-    loops: list[LoopOut]
-
-
-class KeyIn(In):
-    """A new API key."""
-
-    name: Id = Field(examples=["web shop"])
-    role: Literal["read", "write", "admin"] = "write"
-
-
-class KeyOut(BaseModel):
-    """A key's public side."""
-
-    key_id: str
-    name: str
-    role: str
-    created_at: datetime
-
-
-class NewKeyOut(KeyOut):
-    """A new key with its secret, which is shown this once."""
-
-    secret: str
-
-
-class KeysOut(BaseModel):
-    """Live keys."""
-
-    keys: list[KeyOut]
-
-
-class RemovedOut(BaseModel):
-    """An offer that a rule took out."""
-
-    offer_id: str
-    reason: str
-
-
 class ActionOut(BaseModel):
     """An eligible offer as the policy saw it."""
 
@@ -336,7 +220,7 @@ class OutcomeOut(BaseModel):
 
     outcome_id: str
     kind: str
-    value: float
+    value: float = Field(description="What it is worth; of a margin kind, before the margin is taken.")
     final: bool
     received_at: datetime
     state: str = Field(description="joined, late or orphan")
@@ -360,6 +244,8 @@ class DecisionOut(BaseModel):
     learning_mode: str
     use: str
     deferred: bool
+    sources: dict[str, str] = {}
+    dropped: list[str] = []
     outcomes: list[OutcomeOut]
     reward: float | None
     closed_at: datetime | None

@@ -15,26 +15,23 @@ import redis.asyncio
 
 from adapters.catalogue import LoopStore, OfferCatalogue
 from adapters.keys import KeyStore
+from adapters.precomputed import PrecomputedStore, precomputed_key
+from adapters.regions import RegionStore
 from adapters.snapshots import SnapshotStore
 from adapters.streams import VERSIONS_KEY
 from adapters.telemetry import ServiceMetrics
+from contextual_bandit.actions import offer_features
 from contextual_bandit.decide import ServingPolicy
+from contextual_bandit.eligibility import NO_RULES, LoopRules, prepare_rules
 from contextual_bandit.loops import LoopConfig
-from contextual_bandit.types import Action, Context, Features, Offer
+from contextual_bandit.season import Region
+from contextual_bandit.types import Action, Context
 from contextual_bandit.vowpal import VowpalPolicy, policy_id
 from decision_service.access import Access
+from decision_service.held import PRECOMPUTED, Catalogue, Precomputed, make_catalogue
 
 log = logging.getLogger(__name__)
 FULL_LOOK_EVERY = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """All offers at one version, by id, and each one's features as the policy sees them."""
-
-    version: int
-    offers: Mapping[str, Offer]
-    features: Mapping[str, Features]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,8 @@ class Sources:
     loops: LoopStore
     keys: KeyStore
     snapshots: SnapshotStore
+    regions: RegionStore
+    precomputed: PrecomputedStore
 
 
 class Serving:
@@ -54,8 +53,11 @@ class Serving:
         self, sources: Sources, client: redis.asyncio.Redis, access: Access, metrics: ServiceMetrics,
         poll_seconds: float,
     ) -> None:  # fmt: skip
-        self.catalogue = Catalogue(-1, {}, {})
+        self.catalogue = Catalogue()
         self.loops: Mapping[str, LoopConfig] = {}
+        self.regions: Mapping[str, Region] = {}
+        self.precomputed = Precomputed()
+        self._rules: Mapping[str, LoopRules] = {}
         self.policies: dict[str, ServingPolicy] = {}
         self._sources = sources
         self._client = client
@@ -90,25 +92,49 @@ class Serving:
             versions = {name.decode(): value.decode() for name, value in raw.items()}
             if self._changed(versions, "loops"):
                 loops = await asyncio.to_thread(self._sources.loops.all)
+                self._rules = {config.loop: prepare_rules(config.rules) for config in loops if config.rules}
                 self.loops = {config.loop: config for config in loops}
                 self._seen["loops"] = versions.get("loops", "")
             if self._changed(versions, "catalogue"):
                 offers = await asyncio.to_thread(self._sources.catalogue.all)
-                self.catalogue = Catalogue(
-                    int(versions.get("catalogue", "0")),
-                    {offer.offer_id: offer for offer in offers},
-                    {offer.offer_id: features_of(offer) for offer in offers},
-                )
+                version = int(versions.get("catalogue", "0"))
+                self.catalogue = await asyncio.to_thread(make_catalogue, version, offers, self.catalogue)
                 self._seen["catalogue"] = versions.get("catalogue", "")
+            if self._changed(versions, "regions"):
+                found = await asyncio.to_thread(self._sources.regions.all)
+                self.regions = {region.region: region for region in found}
+                self._seen["regions"] = versions.get("regions", "")
             if self._changed(versions, "keys"):
                 keys = await asyncio.to_thread(self._sources.keys.live)
                 self._access.keys = {mark: (key.name, key.role) for key, mark in keys}
                 self._seen["keys"] = versions.get("keys", "")
+            await self._refresh_precomputed(versions)
             for loop in self.loops:
                 announced = versions.get(f"snapshot:{loop}")
                 if full:
                     announced = await asyncio.to_thread(self._sources.snapshots.newest_published_id, loop)
                 await self._swap(loop, announced)
+
+    async def _refresh_precomputed(self, versions: Mapping[str, str]) -> None:
+        """Take over what jobs computed since the last look."""
+        for name in PRECOMPUTED:
+            key = precomputed_key(name)
+            if self._changed(versions, key):
+                value = await asyncio.to_thread(self._sources.precomputed.get, name)
+                try:
+                    if value is not None:
+                        self.precomputed = self.precomputed.with_value(name, value)
+                except (ValueError, KeyError, TypeError):
+                    log.exception("a precomputed value cannot be read", extra={"precomputed": name})
+                self._seen[key] = versions.get(key, "")
+
+    def regions_by_name(self, region: str) -> Region | None:
+        """A region's record."""
+        return self.regions.get(region)
+
+    def rules_of(self, loop: str) -> LoopRules:
+        """A loop's own rules, ready to be asked."""
+        return self._rules.get(loop, NO_RULES)
 
     def _changed(self, versions: Mapping[str, str], name: str) -> bool:
         return self._seen.get(name) != versions.get(name, "")
@@ -144,7 +170,7 @@ class Serving:
         active = [offer for offer in self.catalogue.offers.values() if offer.status == "active"]
         if active:
             policy.distribution(
-                Context({}), [Action(offer.offer_id, features_of(offer), {}, offer.version) for offer in active]
+                Context({}), [Action(offer.offer_id, offer_features(offer), {}, offer.version) for offer in active]
             )
 
     async def _follow(self) -> None:
@@ -156,11 +182,6 @@ class Serving:
                 await self.refresh(full=looks % FULL_LOOK_EVERY == 0)
             except Exception:
                 log.exception("cannot refresh; serving goes on with what is loaded")
-
-
-def features_of(offer: Offer) -> Features:
-    """A catalogue offer's features as the policy sees them."""
-    return {"category": offer.category, **offer.features}
 
 
 def utc_now() -> datetime:

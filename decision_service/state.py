@@ -12,15 +12,25 @@ from adapters.catalogue import LoopStore, OfferCatalogue
 from adapters.customers import CustomerStore
 from adapters.installation import Installation, open_installation
 from adapters.keys import KeyStore
+from adapters.open_meteo import OpenMeteo
+from adapters.precomputed import PrecomputedStore
+from adapters.regions import RegionStore
 from adapters.settings import Settings
 from adapters.snapshots import SnapshotStore
 from adapters.spool import Spool
 from adapters.stream_writer import StreamWriter
 from adapters.streams import connect_async
 from adapters.telemetry import ServiceMetrics
+from adapters.unit_counts import UnitCounts
+from adapters.weather import Place, WeatherBook, WeatherTable
+from contextual_bandit.weather import Observation
 from decision_service.access import Access
-from decision_service.ranking import Customers, Ranker
+from decision_service.circumstances import Circumstances
+from decision_service.customers import Customers
+from decision_service.ranking import Ranker
 from decision_service.serving import Serving, Sources
+from decision_service.together import Together
+from decision_service.why import Explainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,7 @@ class Service:
     sources: Sources
     customers: CustomerStore
     metrics: ServiceMetrics
+    explainer: Explainer
 
 
 @asynccontextmanager
@@ -45,21 +56,36 @@ async def open_service(settings: Settings, metrics: ServiceMetrics) -> AsyncIter
         engine, sync = installation.engine, installation.client
         client = connect_async(installation.redis_url)
         sources = Sources(
-            OfferCatalogue(engine, sync), LoopStore(engine, sync), KeyStore(engine, sync), SnapshotStore(engine, sync)
-        )
+            OfferCatalogue(engine, sync), LoopStore(engine, sync), KeyStore(engine, sync), SnapshotStore(engine, sync),
+            RegionStore(engine, sync), PrecomputedStore(engine, sync),
+        )  # fmt: skip
         access = Access(settings.admin_key.get_secret_value() if settings.admin_key else None)
         serving = Serving(sources, client, access, metrics, settings.snapshot_poll_seconds)
         writer = StreamWriter(client, Spool(settings.data_dir / "spool"))
         customers = CustomerStore(engine, sync)
         known = Customers(client, writer, CustomerStore(installation.reader, sync), settings.profile_cache_seconds)
+        weather = _weather(settings, installation, serving)
+        explainer = Explainer(sources.snapshots)
         ranker = Ranker(
-            serving, writer, client, installation.reader, known, metrics, settings.decided_ttl_seconds
+            serving, writer, client, installation.reader, Circumstances(serving, known, weather),
+            UnitCounts(engine, sync), metrics, settings.decided_ttl_seconds,
         )  # fmt: skip
         await writer.start()
         await serving.start()
         try:
-            yield Service(installation, client, writer, access, serving, ranker, sources, customers, metrics)
+            yield Service(installation, client, writer, access, serving, ranker, sources, customers, metrics, explainer)
         finally:
             await serving.stop()
             await writer.stop()
+            await weather.close()
+            explainer.close()
             await client.aclose()
+
+
+def _weather(settings: Settings, installation: Installation, serving: Serving) -> WeatherBook:
+    """The weather by table, and by Open-Meteo where its address is set."""
+    table = WeatherTable(installation.reader)
+    together = Together[Place, Observation](table.read_many)
+    key = settings.weather_api_key.get_secret_value() if settings.weather_api_key else None
+    open_meteo = OpenMeteo(settings.weather_url, api_key=key) if settings.weather_url else None
+    return WeatherBook(together.get, serving.regions_by_name, open_meteo, wait_seconds=settings.weather_timeout_seconds)

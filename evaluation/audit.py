@@ -46,7 +46,7 @@ def audit(
     decisions: Iterable[Decision],
     distribution_for: Callable[[Decision], tuple[float, ...]],
     *,
-    floor: Callable[[tuple[float, ...]], tuple[float, ...]],
+    serve: Callable[[Decision, tuple[float, ...]], tuple[float, ...]],
     draw: Callable[[str, str], float],
     tolerance: float = 0.0,
     keep_examples: int = 10,
@@ -56,7 +56,8 @@ def audit(
     Args:
         decisions: logged decisions.
         distribution_for: the policy's distribution over ``decision.actions``, from the decision's own snapshot.
-        floor: from the policy's distribution to the served one (the loop's exploration floor).
+        serve: from the policy's distribution to the served one: floor, promotion, and what the draw masked
+            (``contextual_bandit.decide.serve`` with the loop's settings).
         draw: the uniform number in [0, 1) of (loop, decision id).
         tolerance: largest absolute difference of a probability that still counts as equal; 0 is exact.
         keep_examples: how many messages to keep.
@@ -67,7 +68,7 @@ def audit(
         if all(slot.distribution is None for slot in decision.slots):
             continue
         checked += 1
-        faults = list(_faults(decision, distribution_for, floor, draw, tolerance))
+        faults = list(_faults(decision, distribution_for, serve, draw, tolerance))
         if faults:
             mismatches += 1
             if len(examples) < keep_examples:
@@ -78,7 +79,7 @@ def audit(
 def _faults(
     decision: Decision,
     distribution_for: Callable[[Decision], tuple[float, ...]],
-    floor: Callable[[tuple[float, ...]], tuple[float, ...]],
+    serve: Callable[[Decision, tuple[float, ...]], tuple[float, ...]],
     draw: Callable[[str, str], float],
     tolerance: float,
 ) -> Iterator[str]:
@@ -87,7 +88,7 @@ def _faults(
     if first.distribution is not None:
         policy = distribution_for(decision)
         yield from _apart("policy distribution", first.distribution.policy, policy, tolerance)
-        yield from _apart("served distribution", first.distribution.served, floor(policy), tolerance)
+        yield from _apart("served distribution", first.distribution.served, serve(decision, policy), tolerance)
         expected = draw(decision.loop, decision.decision_id)
         if first.draw != expected:
             yield f"draw logged {first.draw}, recomputed {expected}"

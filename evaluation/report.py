@@ -220,7 +220,7 @@ def _estimate_table(evaluation: Evaluation) -> str:
             if index == 0:
                 span = f' rowspan="{len(ESTIMATOR_NAMES)}"'
                 verdict = policy.gate.verdict
-                label = "baseline" if policy.name == evaluation.against else VERDICT_NAMES[verdict]
+                label = "compared with" if policy.name == evaluation.against else VERDICT_NAMES[verdict]
                 reasons = escape("; ".join((*policy.gate.reasons, *policy.gate.warnings)))
                 head = (
                     f'<th scope="rowgroup"{span}>{escape(policy.name)}<br><span class="tag {verdict}">{label}</span>'

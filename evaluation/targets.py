@@ -8,9 +8,15 @@ from datetime import datetime
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
+from contextual_bandit.baseline import BaselinePolicy
+from contextual_bandit.limits import mask, masked_indices
+from contextual_bandit.loops import BaselineSetting
 from contextual_bandit.types import Decision
 from evaluation.estimators import FloatArray, IntArray
+
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +67,27 @@ def logged(chunk: Chunk) -> FloatArray:
 
 def uniform(chunk: Chunk) -> FloatArray:
     """Every eligible offer alike."""
-    return np.asarray((1.0 / np.bincount(chunk.row))[chunk.row])
+    left = _left(chunk).astype(np.float64)
+    return np.asarray(left / chunk.per_decision(left)[chunk.row])
 
 
 def first_action(chunk: Chunk) -> FloatArray:
-    """Always the first action of the request."""
+    """Always the first action of the request that was left at the draw."""
+    left = np.flatnonzero(_left(chunk))
+    _, firsts = np.unique(chunk.row[left], return_index=True)
     target = np.zeros(len(chunk.row))
-    target[chunk.first] = 1.0
+    target[left[firsts]] = 1.0
     return target
+
+
+def _left(chunk: Chunk) -> BoolArray:
+    """Which pairs (m,) were left at the draw: an exhausted action was no choice, and no other policy had it either."""
+    left = np.ones(len(chunk.row), dtype=np.bool_)
+    # What was left out has probability 0, so few decisions need to be looked at.
+    for row in np.unique(chunk.row[chunk.served == 0.0]).tolist():
+        masked = masked_indices(chunk.decisions[row])
+        left[[int(chunk.first[row]) + index for index in masked]] = False
+    return left
 
 
 def fixed_offer(offer_id: str) -> TargetPolicy:
@@ -95,6 +114,17 @@ def from_function(function: Callable[[Decision], Sequence[float]]) -> TargetPoli
         return np.concatenate([np.asarray(one, dtype=np.float64) for one in given])
 
     return target
+
+
+def baseline(setting: BaselineSetting) -> TargetPolicy:
+    """The campaign manager's policy, as it would be served: without what was left out at the draw."""
+    policy = BaselinePolicy(setting)
+
+    def probabilities(decision: Decision) -> tuple[float, ...]:
+        given, masked = policy.distribution(decision.context, decision.actions), masked_indices(decision)
+        return mask(given, masked) if masked else given
+
+    return from_function(probabilities)
 
 
 STANDARD_TARGETS: Mapping[str, TargetPolicy] = {"logged": logged, "uniform": uniform, "first": first_action}

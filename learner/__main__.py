@@ -60,7 +60,7 @@ def _learn(only: list[str] | None) -> int:
         loops = LoopStore(engine, client)
         reader = StreamReader(client)
         writers = WriterConnection(engine)
-        stores = Stores(engine, writers, reader, SnapshotStore(engine, client), loops, metrics)
+        stores = Stores(engine, client, writers, reader, SnapshotStore(engine, client), loops, metrics)
 
         def versions() -> dict[str, int]:
             return {config.loop: config.version for config in loops.all() if only is None or config.loop in only}

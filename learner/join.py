@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from contextual_bandit import events
-from contextual_bandit.joined import ACTIVATION_KIND, MOST_ORPHANS, Batch, Closed, JoinState, Open, StoredOutcome
-from contextual_bandit.loops import LoopConfig
+from contextual_bandit.joined import (
+    ACTIVATION_KIND,
+    MOST_ORPHANS,
+    REDEEMING,
+    Batch,
+    Change,
+    Closed,
+    JoinState,
+    Open,
+    Revision,
+    StoredOutcome,
+    UnitChange,
+)
+from contextual_bandit.limits import HOLDS_STOCK
+from contextual_bandit.loops import LoopConfig, RewardDefinition
 from contextual_bandit.reward import aggregate
 from contextual_bandit.types import Event, Outcome
 
@@ -111,6 +126,7 @@ class Joiner:
         entry.active |= any(outcome.kind == ACTIVATION_KIND for outcome in early)
         entry.outcomes.extend(outcome for outcome in early if outcome.kind != ACTIVATION_KIND)
         batch.adopted.extend(outcome.outcome_id for outcome in early)
+        self._note_redeemed(entry, early, batch)
         self.state.open[decision_id] = entry
         batch.opened.append(entry)
         heapq.heappush(self._due, (closes_at, event.event_id, decision_id))
@@ -148,6 +164,7 @@ class Joiner:
         if entry is not None and time <= entry.closes_at:
             entry.outcomes.append(outcome)
             batch.outcomes.append(StoredOutcome(outcome, event.event_id, "joined"))
+            self._note_redeemed(entry, [outcome], batch)
             if outcome.final and self.config.close_on_final and entry.active:
                 self._close(entry, time, batch)
         elif entry is not None or outcome.decision_id in decided:
@@ -155,6 +172,18 @@ class Joiner:
             batch.outcomes.append(StoredOutcome(outcome, event.event_id, "late"))
         else:
             self._keep_orphan(outcome, event.event_id, batch)
+
+    def _note_redeemed(self, entry: Open, outcomes: Sequence[Outcome], batch: Batch) -> None:
+        redeeming = [outcome for outcome in outcomes if outcome.kind in REDEEMING]
+        if redeeming:
+            self._note_units(entry, "redeemed", redeeming[-1].received_at, batch)
+
+    def _note_units(self, entry: Open, change: Change, time: datetime, batch: Batch) -> None:
+        """Tell those who count units what became of a show that was counted."""
+        decision = entry.decision
+        if decision.took_units:
+            shown_at = decision.occurred_at if self.config.clock == "simulated" else decision.decided_at
+            batch.unit_changes.append(UnitChange(decision, change, shown_at, time))
 
     def _close_due(self, batch: Batch) -> None:
         if self.state.stream_time is None:
@@ -177,7 +206,42 @@ class Joiner:
         del self.state.open[decision_id]
         if not entry.active:
             batch.inactive.append(decision_id)
+            self._note_units(entry, "inactive", time, batch)
             return
+        if entry.decision.took_units == HOLDS_STOCK and not _redeemed(entry.outcomes):
+            self._note_units(entry, "unredeemed", time, batch)
         self.state.sequence += 1
-        reward = aggregate(self.config.reward, entry.outcomes)
+        reward = aggregate(self.config.reward, entry.outcomes, entry.decision.chosen)
         batch.closed.append(Closed(self.state.sequence, entry.decision, reward, entry.opened_at, time))
+
+
+def _redeemed(outcomes: Iterable[Outcome]) -> bool:
+    return any(outcome.kind in REDEEMING for outcome in outcomes)
+
+
+def revisions(
+    definition: RewardDefinition, batch: Batch, stored: Iterable[StoredOutcome], newest: Mapping[str, Revision]
+) -> list[Revision]:
+    """What late outcomes make of closed decisions: one further revision each, from all outcomes in the order received.
+
+    Args:
+        definition: how outcomes become a reward now.
+        batch: what a run of messages changed.
+        stored: outcomes of earlier batches in the order received, of all decisions below that have a late one.
+        newest: by decision, the newest revision of those that closed in earlier batches and got a late outcome in this.
+    """
+    latest = {**newest, **{c.decision.decision_id: Revision(c, 0, c.reward, False) for c in batch.closed}}
+    received: dict[str, list[StoredOutcome]] = defaultdict(list)
+    for one in (*stored, *batch.outcomes):
+        if one.outcome.kind != ACTIVATION_KIND:
+            received[one.outcome.decision_id].append(one)
+    adopted = set(batch.adopted)
+    found = []
+    for decision_id, revision in latest.items():
+        outcomes = received[decision_id]
+        if any(one.state == "late" for one in outcomes):
+            counted = [one.outcome for one in outcomes if one.state != "orphan" or one.outcome.outcome_id in adopted]
+            reward = aggregate(definition, counted, revision.closed.decision.chosen)
+            closed = replace(revision.closed, reward=reward)
+            found.append(Revision(closed, revision.number + 1, revision.closed.reward, revision.set_aside))
+    return found

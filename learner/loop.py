@@ -6,28 +6,32 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import redis
 from sqlalchemy import Engine
 
 from adapters.catalogue import LoopStore
-from adapters.interaction_log import read_interactions
+from adapters.interaction_log import read_interactions, read_rebuilt
 from adapters.locks import WriterConnection
 from adapters.loop_log import LoopLog
 from adapters.snapshots import SnapshotStore
 from adapters.streams import StreamReader, loop_stream
 from adapters.telemetry import LearnerMetrics
+from adapters.unit_counts import apply_changes
 from contextual_bandit import events
 from contextual_bandit.joined import Batch
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.types import LoggedInteraction
-from learner.join import Joiner, early_activation
+from learner.join import Joiner, early_activation, revisions
 from learner.train import open_generation, open_trainer
 
 log = logging.getLogger(__name__)
 TRIM_EVERY_SECONDS = 5.0
 TICK_SECONDS = 1.0
 SUSPECT_TRIES = 2
+# A model is trained anew when its loop's look-back window has moved by this share of itself.
+RENEWED_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Stores:
     """What a learner process works with."""
 
     engine: Engine
+    client: redis.Redis
     writers: WriterConnection
     reader: StreamReader
     snapshots: SnapshotStore
@@ -64,6 +69,7 @@ class LoopWriter:
             setting = newest.setting if newest else config.setting
             self._trainer = open_trainer(stores.snapshots, config.loop, generation, setting, _now())
             self._catch_up(attempts)
+            self._bring_units()
             self._follow_setting()
         except BaseException:
             self._ledger.close()
@@ -80,11 +86,15 @@ class LoopWriter:
         decision_ids, outcome_ids = _ids(messages)
         known = self._ledger.known(decision_ids, outcome_ids)
         batch = self._joiner.run(messages, *known)
+        self._rebuild(batch)
         self._ledger.commit(batch, self._trainer.generation)
+        if batch.unit_changes:
+            self._bring_units()
         self._learn(batch)
         self._count(batch, len(messages))
         if batch.controls:
             self._reload_config()
+        self._renew_if_due()
         self._publish_if_due()
         self._stores.reader.mark_applied(self.stream, batch.position)
 
@@ -128,6 +138,19 @@ class LoopWriter:
         """Let go without saving; everything committed is in the log."""
         self._trainer.close()
         self._ledger.close()
+
+    def _rebuild(self, batch: Batch) -> None:
+        """Let late outcomes count, where the loop wants them to: further revisions, committed with the batch."""
+        late = [one.outcome.decision_id for one in batch.outcomes if one.state == "late"]
+        closing = [closed.decision.decision_id for closed in batch.closed]
+        if self.config.reward.late_outcomes == "rebuild" and (late or closing):
+            stored, newest = read_rebuilt(self._stores.engine, self.config.loop, late, closing)
+            batch.revised = revisions(self.config.reward, batch, stored, newest)
+
+    def _bring_units(self) -> None:
+        """Bring what closed decisions changed to where units are counted; start makes good what a crash kept from it."""
+        while apply_changes(self._stores.engine, self._stores.client, self.config.loop):
+            pass
 
     def _learn(self, batch: Batch) -> None:
         for closed in batch.closed:
@@ -184,16 +207,39 @@ class LoopWriter:
             self._follow_setting()
 
     def _follow_setting(self) -> None:
-        """A new learning setting starts a generation trained on the log so far; the old model serves meanwhile."""
-        if self._trainer.setting == self.config.setting:
+        """A new learning setting starts a generation."""
+        if self._trainer.setting != self.config.setting:
+            self._begin_generation("setting")
+
+    def _renew_if_due(self) -> None:
+        """A generation is renewed when its look-back window has moved on, so that it forgets what fell out of it.
+
+        Stream time alone says when, and each interaction is learned again some five times at most.
+        """
+        days, now, trainer = self.config.lookback_days, self._joiner.state.stream_time, self._trainer
+        if trainer.began_at is None:
+            trainer.began_at = now
+        if days is None or now is None or trainer.began_at is None:
             return
-        log.info("new generation", extra={"loop": self.config.loop, "arguments": self.config.arguments})
+        due = max(days * 86400 * RENEWED_SHARE, self.config.export_frequency_seconds)
+        if trainer.trained_through > trainer.began_through and (now - trainer.began_at).total_seconds() >= due:
+            self._begin_generation("look-back")
+
+    def _begin_generation(self, reason: str) -> None:
+        """Train on the log so far, as far as the loop looks back; the old model serves meanwhile."""
+        log.info("new generation", extra={"loop": self.config.loop, "reason": reason})
         self._checkpoint()
-        parent = self._trainer.snapshot(self._joiner.state.stream_time)
-        self._trainer.close()
-        history = read_interactions(self._stores.engine, self.config.loop, learnable=True)
-        self._trainer = open_generation(self._stores.snapshots, parent, self.config.setting, history, _now())
-        self._trainer.trained_through = self._joiner.state.sequence
+        before, now = self._trainer, self._joiner.state.stream_time
+        closed_from = None
+        if self.config.lookback_days is not None and now is not None:
+            closed_from = now - timedelta(days=self.config.lookback_days)
+        history = read_interactions(
+            self._stores.engine, self.config.loop, learnable=True, latest=True, closed_from=closed_from
+        )
+        self._trainer = open_generation(
+            self._stores.snapshots, before.snapshot(now), self.config.setting, history, _now()
+        )
+        before.close()
 
     def _count(self, batch: Batch, messages: int) -> None:
         metrics, loop = self._stores.metrics, self.config.loop

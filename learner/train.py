@@ -13,16 +13,19 @@ from contextual_bandit.vowpal import VowpalPolicy, policy_id
 
 
 class Trainer:
-    """The one writer's model. ``trained_through`` is the sequence of the last interaction it has seen."""
+    """The one writer's model. ``trained_through`` is the sequence of the last interaction it has seen.
 
-    def __init__(
-        self, loop: str, generation: int, policy: VowpalPolicy, newest: PolicySnapshot, published_at: datetime | None
-    ) -> None:
+    ``began_through`` and ``began_at`` (stream time, when known) say where its generation began.
+    """
+
+    def __init__(self, loop: str, generation: int, policy: VowpalPolicy, newest: PolicySnapshot) -> None:
         self.loop = loop
         self.generation = generation
         self.trained_through = newest.trained_through
         self.published_through = newest.trained_through
-        self.published_at = published_at
+        self.published_at = newest.stream_time
+        self.began_through = newest.trained_through
+        self.began_at = newest.stream_time
         self._policy = policy
         self._saved = newest
 
@@ -74,8 +77,13 @@ def open_trainer(store: SnapshotStore, loop: str, generation: int, setting: Lear
     policy = VowpalPolicy(newest.setting, newest.model)
     store.mark_reload(newest.snapshot_id)
     published = store.newest(loop, published=True, generation=generation) or newest
-    trainer = Trainer(loop, generation, policy, newest, published.stream_time)
-    trainer.published_through = published.trained_through
+    trainer = Trainer(loop, generation, policy, newest)
+    trainer.published_through, trainer.published_at = published.trained_through, published.stream_time
+    base = store.base(loop, generation)
+    trainer.began_through, trainer.began_at = base.trained_through, base.stream_time
+    if base.stream_time is None and newest.trained_through > base.trained_through:
+        # The first generation begins before there is a stream time; its next snapshot is the nearest to that.
+        trainer.began_at = store.base(loop, generation, at_least=base.trained_through + 1).stream_time
     return trainer
 
 
@@ -86,14 +94,22 @@ def open_generation(
     history: Iterable[LoggedInteraction],
     now: datetime,
 ) -> Trainer:
-    """Begin the next generation: the new learning setting, trained on the log so far, becomes its base."""
+    """Begin the next generation: a setting trained on ``history`` becomes its base.
+
+    Args:
+        store: where the snapshots are.
+        parent: the model so far; what it has seen, the base counts as seen, also where history leaves it out.
+        setting: what the generation is trained by.
+        history: learnable interactions by rising sequence, up to the parent's last.
+        now: when the base is stored.
+    """
     generation = parent.generation + 1
     policy = VowpalPolicy(setting)
-    through = parent.trained_through
     for interaction in history:
         policy.learn([interaction])
-        through = interaction.sequence
-    base = make_snapshot(parent.loop, generation, through, parent.stream_time, parent.snapshot_id, policy)
+    base = make_snapshot(
+        parent.loop, generation, parent.trained_through, parent.stream_time, parent.snapshot_id, policy
+    )
     policy.close()
     store.add(base, publish=True, now=now)
     return open_trainer(store, parent.loop, generation, setting, now)

@@ -20,6 +20,8 @@ COMMANDS = {
     "migrate": ("migrations.__main__", False, "bring the database to this version"),
     "demo": ("simulator.demo", False, "the whole loop on published retail data"),
     "simulate": ("simulator.__main__", False, "drive a running service with a simulated market"),
+    "weather": ("offerloop.weather", False, "import the weather of a region"),
+    "offers": ("offerloop.offers", False, "import and export the catalogue"),
     "evaluate": ("evaluation.__main__", False, "off-policy evaluation of a loop's log"),
 }
 

@@ -322,6 +322,16 @@ def plan(seed: int, baskets: Baskets, households_per_week: int = 600, burn_in_we
     return Plan(week=np.repeat(weeks, households_per_week), household=np.concatenate(drawn).astype(np.int64))
 
 
+def first_decisions(decisions: Plan, count: int) -> Bools:
+    """Which decisions are among their household's first ``count`` of the plan."""
+    order = np.argsort(decisions.household, kind="stable")
+    sorted_households = decisions.household[order]
+    starts = np.searchsorted(sorted_households, sorted_households)
+    first = np.zeros(len(decisions), dtype=np.bool_)
+    first[order] = np.arange(len(decisions)) - starts < count
+    return first
+
+
 def last_half(rewards: Floats) -> float:
     """Mean over the last half of a series (of an odd number, without the middle one)."""
     return float(rewards[(rewards.size + 1) // 2 :].mean())

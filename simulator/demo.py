@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +23,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from adapters.catalogue import LoopStore
 from adapters.installation import Installation, open_installation
 from adapters.interaction_log import read_interactions
-from adapters.running import running_installation
+from adapters.running import STORE_SETTINGS, running_installation
 from adapters.settings import Settings
 from adapters.snapshots import SnapshotStore
-from contextual_bandit.policy import uniform_number, with_floor
+from contextual_bandit.decide import serve
+from contextual_bandit.policy import uniform_number
 from contextual_bandit.types import Decision
 from contextual_bandit.vowpal import VowpalPolicy
 from evaluation.audit import AuditResult, audit
 from simulator import demo_charts
-from simulator.baskets import Baskets, Plan, References, last_half, load, plan, references
+from simulator.baskets import Baskets, Plan, References, first_decisions, last_half, load, plan, references, week_start
 from simulator.calls import Caller
-from simulator.replay import IN_FLIGHT, LOOP_SETTINGS, Driver, Record
+from simulator.households import ASSUMED_REGION, REGION, load_demographics, write_assumed_weather
+from simulator.replay import IN_FLIGHT, Driver, Record
 
 AUDIT_EVERY = 12
+COLD_DECISIONS = 4
 LOOP = "baskets"
 
 
@@ -50,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     console.print("Reading The Complete Journey (published retail data) ...")
     baskets = load()
+    demographics = load_demographics()
     decisions = plan(chosen.seed, baskets, chosen.households)
     expected = references(baskets, decisions)
     store = chosen.out / "store"
@@ -57,11 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with running_installation(store, port=chosen.port) as address:
         console.print(f"The service runs at {address} (its API: {address}/docs)")
         started = time.perf_counter()
-        summary, record = asyncio.run(_drive(address, baskets, decisions, console))
+        _import_weather(store, baskets, console)
+        summary, record = asyncio.run(_drive(address, baskets, decisions, demographics, console))
         with open_installation(Settings(data_dir=store, database_url=None, redis_url=None)) as installation:
             summary["propensity_audit"] = _audit(installation, console)
         summary["seconds"] = round(time.perf_counter() - started, 1)
         summary |= {"seed": chosen.seed, "hit_rate": _hit_rates(record, expected)}
+        summary["hit_rate_cold"] = _cold_rates(record, expected, decisions)
+        summary["assumed"] = {"weather": "Seattle 2015 by day of the year; the data hold none"}
         (chosen.out / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2) + b"\n")
         files = demo_charts.save(
             {
@@ -81,11 +92,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if _is_sound(summary) else 1
 
 
-async def _drive(address: str, baskets: Baskets, decisions: Plan, console: Console) -> tuple[dict[str, Any], Record]:
+def _import_weather(store: Path, baskets: Baskets, console: Console) -> None:
+    """The assumed weather, by the command that a shop would use."""
+    path = store / "assumed-weather.csv"
+    last = week_start(baskets.weeks + 1) + timedelta(days=1)
+    rows = write_assumed_weather(path, week_start(1).date(), last.date())
+    words = ["weather", "import", str(path), "--region", ASSUMED_REGION, "--time-zone", REGION["time_zone"]]
+    environment = {name: value for name, value in os.environ.items() if name not in STORE_SETTINGS}
+    subprocess.run(
+        [sys.executable, "-m", "offerloop", *words],
+        env=environment | {"OFFERLOOP_DATA_DIR": str(store.absolute())}, check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    console.print(f"Weather is [bold]assumed[/bold]: the data say nothing of it, so {rows} days of Seattle's stand in")
+
+
+async def _drive(
+    address: str, baskets: Baskets, decisions: Plan, demographics: Mapping[str, Mapping[str, str]], console: Console
+) -> tuple[dict[str, Any], Record]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
     async with Caller(address, IN_FLIGHT) as caller:
-        driver = Driver(caller, baskets, decisions, LOOP)
+        driver = Driver(caller, baskets, decisions, LOOP, demographics)
         await driver.set_up()
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("decisions", total=len(decisions.week))
@@ -122,9 +149,22 @@ def _hit_rates(record: Record, expected: References) -> dict[str, float]:
     return {name: round(rate, 5) for name, rate in rates.items()}
 
 
+def _cold_rates(record: Record, expected: References, decisions: Plan) -> dict[str, float]:
+    """Over each household's first decisions, when its rewards have taught nothing yet."""
+    cold = first_decisions(decisions, COLD_DECISIONS)
+    rates = {
+        "policy": np.array(record.rewards)[cold].mean(),
+        "uniform": expected.uniform.rewards[cold].mean(),
+        "best_fixed": expected.best_fixed.rewards[cold].mean(),
+    }
+    return {name: round(float(rate), 5) for name, rate in rates.items()}
+
+
 def _audit(installation: Installation, console: Console) -> dict[str, int]:
     """Recompute the distributions of every twelfth decision from its snapshot and its logged features."""
     snapshots = SnapshotStore(installation.engine, installation.client)
+    config = LoopStore(installation.engine, installation.client).get(LOOP)
+    assert config is not None, f"the demo made the loop {LOOP!r}"
     policies: OrderedDict[str, VowpalPolicy] = OrderedDict()
 
     def distribution_for(decision: Decision) -> tuple[float, ...]:
@@ -147,7 +187,7 @@ def _audit(installation: Installation, console: Console) -> dict[str, int]:
         found: AuditResult = audit(
             sample,
             distribution_for,
-            floor=lambda given: with_floor(given, LOOP_SETTINGS["exploration_floor"]),
+            serve=lambda decision, given: serve(config, decision, given),
             draw=uniform_number,
         )
     for message in found.examples:
@@ -169,6 +209,11 @@ def _show(summary: dict[str, Any], files: Sequence[Path], console: Console) -> N
     console.print(
         f"{summary['decisions']:,} decisions, {summary['interactions']:,} interactions, {summary['lost']} lost, "
         f"{summary['duplicated']} duplicated, {summary['snapshots']} snapshots, {summary['seconds']:g} s"
+    )
+    cold = summary["hit_rate_cold"]
+    console.print(
+        f"First {COLD_DECISIONS} decisions of each household: served policy {cold['policy']:.2%}, "
+        f"best fixed {cold['best_fixed']:.2%}, uniform {cold['uniform']:.2%}"
     )
     checked = summary["propensity_audit"]
     console.print(f"{checked['checked']:,} logged distributions recomputed, {checked['mismatches']} differ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,10 +11,12 @@ import numpy as np
 
 from simulator.baskets import Baskets, Plan, Purchases, week_start
 from simulator.calls import Caller
+from simulator.households import ASSUMED_REGION, REGION
 
 BURN_IN_WEEKS = 2
 IN_FLIGHT = 32
 ACTIVITY_BATCH = 2000
+PRECOMPUTE_WEEKS = 4
 TIME_ZONE = "America/New_York"
 # Chosen on this data with seeds 1 to 3, confirmed on seeds 4 to 6: docs/decisions/0004-learning-setting.md.
 ARGUMENTS = (
@@ -28,6 +30,7 @@ LOOP_SETTINGS: dict[str, Any] = {
     "clock": "simulated",
     "close_on_final": True,
     "time_zone": TIME_ZONE,
+    "region": ASSUMED_REGION,
 }
 
 
@@ -47,19 +50,29 @@ class Record:
 class Driver:
     """Drives one loop of a service as a shop would; many calls are in flight at once."""
 
-    def __init__(self, caller: Caller, baskets: Baskets, plan: Plan, loop: str) -> None:
+    def __init__(
+        self, caller: Caller, baskets: Baskets, plan: Plan, loop: str, demographics: Mapping[str, Mapping[str, str]]
+    ) -> None:
         self._caller = caller
         self._baskets = baskets
         self._plan = plan
         self._loop = loop
+        self._demographics = demographics
         self.offers = offer_ids(baskets.categories)
         self.record = Record()
 
     async def set_up(self) -> None:
-        """Create the catalogue and the loop."""
+        """Create the region, the catalogue, the loop and the customers whose demographics are known."""
+        await self._caller.call("PUT", f"/v1/regions/{ASSUMED_REGION}", REGION)
         for offer_id, category in zip(self.offers, self._baskets.categories, strict=True):
             await self._caller.call("PUT", f"/v1/offers/{offer_id}", {"category": category})
         await self._caller.call("PUT", f"/v1/loops/{self._loop}", LOOP_SETTINGS)
+        await self._caller.together(
+            [
+                self._caller.call("PUT", f"/v1/customers/{customer_id}", {"demographics": features})
+                for customer_id, features in self._demographics.items()
+            ]
+        )
 
     async def run(self, advance: Callable[[int], None]) -> None:
         """Burn-in, then every week: decisions at its start, rewards at its end, then everybody's purchases.
@@ -72,6 +85,8 @@ class Driver:
         last_week = self._baskets.bought.shape[1]
         for week in range(BURN_IN_WEEKS + 1, last_week + 1):
             await self._tick(week_start(week))
+            if (week - BURN_IN_WEEKS) % PRECOMPUTE_WEEKS == 1:
+                await self._precompute()
             rows = np.flatnonzero(self._plan.week == week)
             answers = await self._caller.together([self._decide(week, int(self._plan.household[row])) for row in rows])
             rewards = [self._reward(week, int(self._plan.household[row]), answer)
@@ -88,6 +103,12 @@ class Driver:
             await self._send_activity(self._baskets.purchases[week - 1])
             advance(len(rows))
         await self._tick(week_start(last_week) + timedelta(days=7))
+
+    async def _precompute(self) -> None:
+        """What the scheduled job does: population affinities per demographic cell and season, similarities."""
+        answer = await self._caller.call("POST", "/v1/jobs?wait=done", {"kind": "precompute"})
+        if answer["state"] != "done":
+            raise NotApplied(f"the job precompute is {answer['state']}: {answer['error']}")
 
     async def status(self) -> dict[str, Any]:
         """Where the loop stands."""

@@ -19,7 +19,7 @@ from math import cos, log, pi
 import numpy as np
 from numpy.typing import NDArray
 
-from contextual_bandit.context import SEASONS
+from contextual_bandit.season import SEASONS
 from contextual_bandit.types import Features, FeatureValue
 
 CATEGORIES = ("soup", "ice_cream", "rainwear", "garden", "coffee", "pet_food")
@@ -164,13 +164,18 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A market: its customers and offers, the weather of each region and day, and the truth about responses."""
+    """A market: its customers and offers, the weather of each region and day, and the truth about responses.
+
+    ``weather_effect`` and ``season_effect`` multiply the assumed effects; with 0 there is weather, but nobody minds it.
+    """
 
     seed: int
     start: datetime
     customers: tuple[Customer, ...]
     offers: tuple[MarketOffer, ...]
     weather: Mapping[str, tuple[Weather, ...]]
+    weather_effect: float = 1.0
+    season_effect: float = 1.0
 
     def weather_at(self, region: str, at: datetime) -> Weather:
         """The weather of a region on the (UTC) day of a moment.
@@ -194,7 +199,8 @@ class World:
         log_odds = (
             BASE
             + customer.tastes[category]
-            + assumed_effect(offer.category, moment)
+            + self.weather_effect * assumed_weather_effect(offer.category, moment.weather)
+            + self.season_effect * assumed_season_effect(offer.category, moment.season)
             + DISCOUNT_RESPONSE * customer.discount_sensitivity * offer.discount
             + PRICE_RESPONSE * log(offer.price / USUAL_PRICE)
             - FATIGUE * moment.shown.get(offer.offer_id, 0.0)
@@ -246,13 +252,15 @@ class Exposures:
         return float(weight * 0.5 ** ((at - since).total_seconds() / FATIGUE_HALF_LIFE_SECONDS))
 
 
-def assumed_effect(category: str, moment: Moment) -> float:
-    """Log-odds that weather and season add to a category: assumed, not measured."""
-    return (
-        ASSUMED_BAND_EFFECTS[moment.weather.band].get(category, 0.0)
-        + ASSUMED_CONDITION_EFFECTS[moment.weather.condition].get(category, 0.0)
-        + ASSUMED_SEASON_EFFECTS[moment.season].get(category, 0.0)
-    )
+def assumed_weather_effect(category: str, weather: Weather) -> float:
+    """Log-odds that weather adds to a category: assumed, not measured."""
+    band, condition = ASSUMED_BAND_EFFECTS[weather.band], ASSUMED_CONDITION_EFFECTS[weather.condition]
+    return band.get(category, 0.0) + condition.get(category, 0.0)
+
+
+def assumed_season_effect(category: str, season: str) -> float:
+    """Log-odds that a season adds to a category: assumed, not measured."""
+    return ASSUMED_SEASON_EFFECTS[season].get(category, 0.0)
 
 
 def make_world(seed: int, customers: int, days: int, start: datetime = START) -> World:

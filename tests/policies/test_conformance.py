@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from contextual_bandit.loops import DEFAULT_ARGUMENTS
+from contextual_bandit.baseline import BaselinePolicy
+from contextual_bandit.loops import DEFAULT_ARGUMENTS, BaselineSetting
 from contextual_bandit.policy import FirstActionPolicy, Policy, UniformPolicy, pick, uniform_number, with_floor
 from contextual_bandit.types import Action, Context, Features, LoggedInteraction
 from contextual_bandit.vowpal import VowpalPolicy, check_arguments
@@ -133,6 +134,7 @@ def relearned(arguments: str, log: Sequence[LoggedInteraction], reloads: Iterabl
 POLICIES: dict[str, Callable[[], Any]] = {
     "uniform": UniformPolicy,
     "first action": FirstActionPolicy,
+    "campaign manager's baseline": lambda: BaselinePolicy(BaselineSetting()),
     **{name: lambda arguments=arguments: VowpalPolicy(arguments) for name, arguments in RESUMABLE.items()},
 }
 

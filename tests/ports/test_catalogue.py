@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from sqlalchemy import delete, select
 
-from adapters.catalogue import LoopStore, OfferCatalogue
+from adapters.catalogue import Changes, LoopStore, OfferCatalogue
 from adapters.installation import Installation
 from adapters.streams import VERSIONS_KEY
 from adapters.tables import audit_log, loops, offer_versions, offers
-from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig, RewardDefinition
-from contextual_bandit.types import Offer
+from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig, OutcomeKind, RewardDefinition
+from contextual_bandit.types import Cap, Limits, Offer, Rule
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+LATER = NOW + timedelta(days=1)
 OFFER = Offer(
     "spring-10", "garden", "paused", NOW - timedelta(days=1), NOW + timedelta(days=1, microseconds=5),
     {"discount": 0.1, "kind": "Wasserkocher für alle", "new": True},
 )  # fmt: skip
+FULL = replace(
+    OFFER, offer_id="full", type="percentage", discount=0.1, price=24.9, margin=-0.35, cost=0.02, code="SPRING|10",
+    creative={"title": "Frühling", "empty": ""}, channels=("web", "app"), regions=("US-WA",), priority=-3,
+    tags=("promoted",), minimum_age=18,
+    rules=(Rule("rain", {"all": [{"fact": "weather.rain", "is": True}, {"fact": "x.y", "at_least": 1e20}]}),),
+    limits=Limits(5000, 1e9, (Cap("three", "customer", 3, 604800.0), Cap("all", "total", 9)), 14.0, ("a",), ("b",), 7.0),
+)  # fmt: skip
 CONFIG = LoopConfig(
     "homepage", "--cb_explore_adf --epsilon 0.2", 0.05,
-    RewardDefinition(-1.0, 5.0, 0.5, 60.0, "median", {"click": 0.25, "refund": -1.0}),
+    RewardDefinition(-1.0, 5.0, 0.5, 60.0, "median", {"click": OutcomeKind(0.25), "refund": OutcomeKind(-1.0, "revenue", True)}),
     1.5, 7.0, "apprentice", "simulated", True, "Europe/Berlin", 7,
 )  # fmt: skip
 
@@ -65,6 +75,12 @@ def test_an_offer_comes_back_equal(catalogue: OfferCatalogue) -> None:
     assert catalogue.get("plain") == plain
 
 
+def test_an_offer_with_every_field_comes_back_equal(catalogue: OfferCatalogue) -> None:
+    assert catalogue.put(FULL, "ann", NOW) == FULL
+    assert catalogue.get("full") == FULL
+    assert [found.offer for found in catalogue.versions("full")] == [FULL]
+
+
 def test_each_change_makes_a_version_and_old_ones_stay(catalogue: OfferCatalogue, installation: Installation) -> None:
     catalogue.put(OFFER, "ann", NOW)
     changed = catalogue.put(replace(OFFER, category="toys", version=99), "ann", NOW)
@@ -90,6 +106,102 @@ def test_all_offers_are_put_or_none(catalogue: OfferCatalogue) -> None:
     assert catalogue.version() == before
 
 
+def counts(changes: Changes) -> tuple[int, int, int]:
+    return changes.created, changes.updated, changes.unchanged
+
+
+def test_what_says_nothing_new_makes_no_version(catalogue: OfferCatalogue, installation: Installation) -> None:
+    first = [FULL, OFFER, Offer("a", "x")]
+    assert counts(catalogue.change(first, "ann", NOW)) == (3, 0, 0)
+    before, written = catalogue.version(), audited(installation)
+    again = catalogue.change(list(reversed(first)), "bob", LATER)
+    assert counts(again) == (0, 0, 3)
+    assert again.stored == list(reversed(first))
+    assert (catalogue.version(), audited(installation)) == (before, written)
+    mixed = catalogue.change([OFFER, replace(FULL, priority=1), Offer("new", "x")], "bob", LATER)
+    assert counts(mixed) == (1, 1, 1)
+    assert [(offer.offer_id, offer.version) for offer in mixed.stored] == [("spring-10", 1), ("full", 2), ("new", 1)]
+    assert catalogue.all() == sorted([Offer("a", "x"), *mixed.stored], key=lambda offer: offer.offer_id)
+    assert catalogue.version() == before + 1
+    assert audited(installation)[len(written) :] == [
+        (LATER, "bob", "offer.put", "full"), (LATER, "bob", "offer.put", "new"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(FULL, features={**FULL.features, "new": 1.0}),
+        replace(FULL, rules=(Rule("rain", {"all": [{"fact": "weather.rain", "is": 1}, *FULL.rules[0].require["all"][1:]]}),)),
+        replace(FULL, channels=("app", "web")),
+        replace(FULL, limits=replace(FULL.limits, stock=None)),
+        replace(FULL, code=None),
+    ],
+    ids=["a feature true to 1", "a rule true to 1", "order of channels", "no more stock", "no more code"],
+)  # fmt: skip
+def test_small_changes_make_a_version(catalogue: OfferCatalogue, changed: Offer) -> None:
+    catalogue.put(FULL, "ann", NOW)
+    assert catalogue.put(changed, "ann", NOW).version == 2
+    assert catalogue.get("full") == replace(changed, version=2)
+
+
+def test_the_same_moment_in_another_zone_is_no_change(catalogue: OfferCatalogue) -> None:
+    catalogue.put(OFFER, "ann", NOW)
+    assert OFFER.valid_from is not None
+    elsewhere = OFFER.valid_from.astimezone(timezone(timedelta(hours=2)))
+    assert counts(catalogue.change([replace(OFFER, valid_from=elsewhere)], "ann", NOW)) == (0, 0, 1)
+
+
+def test_a_dry_run_says_what_would_be_and_writes_nothing(catalogue: OfferCatalogue, installation: Installation) -> None:
+    catalogue.put_all([OFFER, FULL], "ann", NOW)
+    before, written = catalogue.version(), audited(installation)
+    wanted = [OFFER, replace(FULL, price=1.0), Offer("new", "x")]
+    assert counts(catalogue.change(wanted, "bob", LATER, dry_run=True)) == (1, 1, 1)
+    assert catalogue.get("full") == FULL
+    assert catalogue.get("new") is None
+    assert catalogue.versions("new") == []
+    assert (catalogue.version(), audited(installation)) == (before, written)
+
+
+def test_every_version_can_be_read_as_it_was(catalogue: OfferCatalogue) -> None:
+    catalogue.put(FULL, "ann", NOW)
+    cheaper = catalogue.put(replace(FULL, price=19.9), "ann", LATER)
+    catalogue.delete("full", "ann", LATER)
+    assert [(found.offer, found.created_at) for found in catalogue.versions("full")] == [(cheaper, LATER), (FULL, NOW)]
+    first = catalogue.at_version("full", 1)
+    assert first is not None
+    assert (first.offer, first.created_at) == (FULL, NOW)
+    assert catalogue.at_version("full", 3) is None
+    assert catalogue.at_version("never", 1) is None
+    assert catalogue.versions("never") == []
+
+
+def test_writers_at_the_same_time_give_every_version_once(catalogue: OfferCatalogue) -> None:
+    names = [f"offer-{number}" for number in range(20)]
+
+    def write(writer: int) -> None:
+        for turn in range(5):
+            catalogue.put_all([Offer(name, f"{writer}-{turn}") for name in names[:: 1 if writer % 2 else -1]], "w", NOW)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    for name in names:
+        found = catalogue.versions(name)
+        assert [version.offer.version for version in found] == list(range(20, 0, -1))
+        assert len({version.offer.category for version in found}) == 20
+
+
+def test_ten_thousand_offers_are_put_together(catalogue: OfferCatalogue) -> None:
+    many = [replace(FULL, offer_id=f"many-{number:05}") for number in range(10_000)]
+    started = time.monotonic()
+    assert counts(catalogue.change(many, "ann", NOW)) == (10_000, 0, 0)
+    assert counts(catalogue.change([*many[:-1], replace(many[-1], price=1.0)], "ann", NOW)) == (0, 1, 9_999)
+    # A few seconds; the bound is for busy machines.
+    assert time.monotonic() - started < 60
+    assert len(catalogue.all()) == 10_000
+    assert catalogue.all()[-1] == replace(many[-1], price=1.0, version=2)
+
+
 def test_a_deleted_offer_is_gone_and_may_come_back(catalogue: OfferCatalogue) -> None:
     catalogue.put(OFFER, "ann", NOW)
     assert catalogue.delete("spring-10", "ann", NOW)
@@ -98,7 +210,8 @@ def test_a_deleted_offer_is_gone_and_may_come_back(catalogue: OfferCatalogue) ->
     assert not catalogue.delete("spring-10", "ann", NOW)
     assert not catalogue.delete("never", "ann", NOW)
     # Decisions name offers by version, so a number is never used twice.
-    assert catalogue.put(OFFER, "ann", NOW).version == 2
+    assert counts(catalogue.change([OFFER], "ann", NOW)) == (1, 0, 0)
+    assert catalogue.get("spring-10") == replace(OFFER, version=2)
 
 
 def test_every_change_raises_the_version_that_services_watch(catalogue: OfferCatalogue) -> None:

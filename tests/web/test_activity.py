@@ -192,7 +192,7 @@ def test_the_profile_is_shown_with_the_customer(shop, api, unique, at, problem):
     assert api.put(f"/v1/customers/{customer}", json={}).status_code == 200
     shop.act(buy(customer, at(days=1)))
     assert api.get(f"/v1/customers/{customer}").json()["profile"]
-    assert api.delete(f"/v1/customers/{customer}").status_code == 204
+    assert api.delete(f"/v1/customers/{customer}", params={"wait": "applied"}).json()["state"] == "done"
     assert shop.seen(customer, at(days=2)) == shop.seen(unique("c"), at(days=2))
     problem(api.get(f"/v1/customers/{customer}"), 404)
 

@@ -82,7 +82,7 @@ def test_customers_are_created_changed_and_deleted(make_loop, api, unique, probl
     loop = make_loop()
     context = loop.record(loop.rank(customer_id=customer)["decision_id"])["context"]
     assert context["D"] == {"age_band": "35-44", "household_size": 3}
-    assert api.delete(f"/v1/customers/{customer}").status_code == 204
+    assert api.delete(f"/v1/customers/{customer}", params={"wait": "applied"}).json()["state"] == "done"
     problem(api.get(f"/v1/customers/{customer}"), 404)
     problem(api.delete(f"/v1/customers/{customer}"), 404)
     problem(api.put(f"/v1/customers/{customer}", json={"shoe_size": 43}), 400)

@@ -38,7 +38,7 @@ def trained(lasting_loop, at, until):
 def test_answer_has_the_documented_fields(make_loop):
     loop = make_loop()
     answer = loop.rank()
-    assert set(answer) == {"decision_id", "offer_id", "ranking", "policy_id", "snapshot_id", "learning_mode"}
+    assert set(answer) == {"decision_id", "offer_id", "ranking", "policy_id", "snapshot_id", "learning_mode", "use"}
     assert answer["learning_mode"] == "online"
     assert answer["decision_id"]
     assert {ranked["offer_id"] for ranked in answer["ranking"]} == {"left", "right"}
@@ -240,19 +240,30 @@ def test_validity_follows_simulated_time(make_loop, api, unique, at):
     assert shown == [False, True, True, False]
 
 
-def test_nothing_eligible_is_refused_and_not_stored(make_loop, api, unique, problem, at):
+def test_nothing_eligible_serves_the_fallback_which_is_logged_and_never_learned(make_loop, api, unique, at):
+    offer, shown = unique("paused"), unique("fallback")
+    assert api.put(f"/v1/offers/{offer}", json={"category": "garden", "status": "paused"}).status_code == 200
+    assert api.put(f"/v1/offers/{shown}", json={"category": "garden"}).status_code == 200
+    loop = make_loop(simulated=True, fallback=shown)
+    answer = loop.rank(decision_id="none", candidates=[offer], occurred_at=at())
+    assert (answer["offer_id"], answer["use"]) == (shown, "fallback")
+    assert answer["ranking"] == []
+    again = loop.rank(decision_id="none", candidates=[offer], occurred_at=at())
+    assert again == answer
+    loop.tick(at(86400))
+    record = loop.record("none")
+    assert record["use"] == "fallback"
+    assert record["removed"] == [{"offer_id": offer, "reason": "status_paused"}]
+    assert record["slots"][0]["propensity"] is None
+    assert loop.status()["decisions"] == 1
+
+
+def test_a_fallback_that_the_rules_forbid_is_no_offer(make_loop, api, unique):
     offer = unique("paused")
     assert api.put(f"/v1/offers/{offer}", json={"category": "garden", "status": "paused"}).status_code == 200
-    loop = make_loop(simulated=True)
-    body = {"loop": loop.name, "decision_id": "none", "candidates": [offer], "occurred_at": at()}
-    answer = api.post("/v1/rank", json=body)
-    assert 400 <= answer.status_code < 500
-    assert offer in problem(answer, answer.status_code)["detail"] or offer in answer.text
-    loop.record("none", expect=404)
-    loop.tick(at(1))
-    assert loop.status()["decisions"] == 0
-    # The id is still free.
-    loop.rank(decision_id="none", occurred_at=at())
+    for fallback in (offer, "never-made"):
+        answer = make_loop(fallback=fallback).rank(candidates=[offer])
+        assert (answer["offer_id"], answer["use"]) == ("no-offer", "fallback")
 
 
 def test_unknown_candidates_are_named(make_loop, api, problem):

@@ -219,6 +219,100 @@ def test_refunds_correct_purchases(make_loop, at):
     assert loop.record("d")["reward"] == pytest.approx(0.4)
 
 
+MONEY = {
+    "sale": {"worth": 0.01, "measure": "revenue"},
+    "profit": {"worth": 0.05, "measure": "margin"},
+    "refund": {"worth": -0.01, "measure": "revenue", "correction": True},
+    "complaint": {"worth": -2.0, "correction": True},
+    "tap": 0.25,
+}
+
+
+def test_weights_revenue_and_corrections(make_loop, at):
+    """A correction is added after the aggregation, and money may exceed the range that the reward keeps to."""
+    loop = windowed(make_loop, aggregation="earliest", low=-1.0, kinds=MONEY)
+    sent = {
+        "sale": ([("sale", 60.0), ("tap", 1.0)], 0.6),
+        "refunded": ([("sale", 60.0), ("refund", 45.0)], 0.15),
+        "refunded first": ([("refund", 45.0), ("sale", 60.0)], 0.15),
+        "large": ([("sale", 48_000.0), ("refund", 47_990.0)], 0.1),
+        "clipped": ([("sale", 48_000.0)], 1.0),
+        "corrected default": ([("refund", 20.0)], -0.2),
+        "weighed": ([("tap", 2.0)], 0.5),
+        "complained": ([("tap", 2.0), ("complaint", None)], -1.0),
+    }
+    for name, (outcomes, _) in sent.items():
+        loop.rank(decision_id=name, occurred_at=at())
+        for second, (kind, amount) in enumerate(outcomes):
+            loop.reward(name, kind=kind, amount=amount, occurred_at=at(second + 1))
+    loop.tick(at(100))
+    found = {name: loop.record(name)["reward"] for name in sent}
+    assert found == pytest.approx({name: expected for name, (_, expected) in sent.items()})
+
+
+def test_a_margin_is_that_of_the_offer_when_it_was_shown(make_loop, at, unique, api):
+    """Discount and contact cost come off it; a later version of the offer changes nothing."""
+    loop = windowed(make_loop, aggregation="sum", low=-10.0, high=10.0, kinds=MONEY)
+    offer_id = unique("spring")
+    offer = {"category": "garden", "margin": 0.5, "discount": 0.1, "cost": 4.0}
+    api.put(f"/v1/offers/{offer_id}", json=offer).raise_for_status()
+    loop.rank(decision_id="d", candidates=[offer_id], occurred_at=at())
+    api.put(f"/v1/offers/{offer_id}", json={**offer, "margin": -1.0, "cost": 90.0}).raise_for_status()
+    loop.reward("d", kind="profit", amount=80.0, occurred_at=at(1))
+    loop.reward("d", kind="profit", amount=20.0, occurred_at=at(2))
+    loop.tick(at(100))
+    assert loop.record("d")["reward"] == pytest.approx(0.05 * (100.0 * (0.5 - 0.1) - 4.0))
+    api.delete(f"/v1/offers/{offer_id}").raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "words"),
+    [("sale", None, "measured in money"), ("profit", None, "measured in money"), ("sale", 1.1e9, "1e+09"),
+     ("profit", -1.1e9, "1e+09"), ("refund", 1e12, "1e+09"), ("tap", 5.0, "[-1, 1]")],
+)  # fmt: skip
+def test_bad_amounts_are_refused_by_name(make_loop, at, problem, kind, amount, words):
+    loop = windowed(make_loop, low=-1.0, kinds=MONEY)
+    loop.rank(decision_id="d", occurred_at=at())
+    body = {"loop": loop.name, "decision_id": "d", "kind": kind, "amount": amount, "occurred_at": at(1)}
+    refused = problem(loop.api.post("/v1/reward", json=body), 400)
+    assert [error["field"] for error in refused["errors"]] == ["amount"]
+    assert words in refused["detail"]
+    loop.tick(at(100))
+    assert loop.record("d")["outcomes"] == []
+
+
+def test_a_late_refund_corrects_the_record_once(make_loop, at, service):
+    """The reward that people see is corrected; what was learned stays, and can be learned again to the byte."""
+    loop = windowed(make_loop, kinds=MONEY, late_outcomes="rebuild")
+    loop.rank(decision_id="d", occurred_at=at())
+    loop.reward("d", kind="sale", amount=60.0, occurred_at=at(1))
+    loop.tick(at(100))
+    assert loop.record("d")["reward"] == pytest.approx(0.6)
+    for second in (101, 102):
+        loop.reward("d", kind="refund", amount=45.0, outcome_id="back", occurred_at=at(second))
+        loop.tick(at(second + 0.5))
+        assert loop.record("d")["reward"] == pytest.approx(0.15)
+    assert states(loop.record("d"))["back"] == "late"
+    assert (loop.status()["interactions"], loop.status()["duplicated"], loop.status()["decisions"]) == (1, 0, 1)
+    replayed = service.command("replay", "--loop", loop.name, "--verify")
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+
+
+def test_a_model_that_looks_back_is_renewed_and_replayed(make_loop, at, service):
+    loop = windowed(make_loop)
+    api, settings = loop.api, {"clock": "simulated", "grace_seconds": 0, "export_frequency_seconds": 1}
+    settings |= {"reward": {"wait_seconds": 60}, "lookback_days": 4}
+    api.put(f"/v1/loops/{loop.name}", json=settings).raise_for_status()
+    for day in (0, 2):
+        for number in range(10):
+            answer = loop.rank(occurred_at=at(number, days=day))
+            loop.reward(answer["decision_id"], value=1.0, occurred_at=at(number + 1, days=day))
+        loop.tick(at(1000, days=day))
+    assert loop.status()["snapshot_id"] == f"{loop.name}-g2-20"
+    replayed = service.command("replay", "--loop", loop.name, "--verify")
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+
+
 def test_final_closes_at_once(make_loop, at):
     loop = make_loop(simulated=True)
     for name in ("one", "two"):

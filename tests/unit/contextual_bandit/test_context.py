@@ -1,183 +1,161 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from math import log
+from typing import Any
 
 import pytest
 
-from contextual_bandit.context import (
-    HALF_LIVES_DAYS,
-    MONETARY_BANDS,
-    Affinities,
-    build_context,
-    history_features,
-    season_features,
-)
-from contextual_bandit.loops import LoopConfig
-from contextual_bandit.profile import HORIZON_DAYS, Activity, ActivityKind, Population, Profile, day_of
+from contextual_bandit.context import Known, age_band, bought_lately, build_context, visible
+from contextual_bandit.features import BadFeature
+from contextual_bandit.history import Affinities, history_features
+from contextual_bandit.loops import FeatureSchema, FeatureSpec, LoopConfig
+from contextual_bandit.profile import Activity, ActivityKind, Profile
+from contextual_bandit.season import Region
+from contextual_bandit.thresholds import RfmThresholds
+from contextual_bandit.types import CustomerRecord
+from contextual_bandit.weather import Observation
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
-TODAY = day_of(NOW.timestamp())
 LOOP = LoopConfig("homepage")
+RECORD = CustomerRecord(
+    {"household_size": 3.0}, {"likes": "garden"}, {"personalise": True}, age=38, region="home"
+)  # fmt: skip
 
 
-def profile_of(*purchase_ages: float, category: str = "garden", kind: ActivityKind = "purchase") -> Profile:
-    """A customer with one activity so many days ago, each."""
+def did(*what: tuple[ActivityKind, str, float]) -> Profile:
+    """A customer who did this in that category so many days ago."""
     profile = Profile()
-    for number, age in enumerate(purchase_ages):
-        profile.apply(Activity(f"a{number}", "c1", kind, NOW - timedelta(days=age), category))
+    for number, (kind, category, age) in enumerate(what):
+        at = NOW - timedelta(days=age)
+        profile.apply(Activity(f"a{number}", "c1", kind, at, category, amount=10.0 if kind == "purchase" else None))
     return profile
 
 
-def usual(per_week: float) -> Population:
-    """A population that buys gardens so often."""
-    population = Population(100, 100, TODAY, 0.0, {})
-    weeks = 364.0 / 7.0 / log(2.0) * 100
-    population.days["garden"] = per_week * weeks
-    assert population.rate("garden", TODAY) == pytest.approx(per_week)
-    return population
-
-
-def test_nobody_is_new() -> None:
-    nothing = {"segment": "new", "recency": "never", "frequency": "f0", "monetary": "m0"}
-    assert history_features(None, NOW) == history_features(Profile(), NOW) == nothing
-
-
-def test_segments_follow_what_was_done() -> None:
-    assert history_features(profile_of(1), NOW)["segment"] == "transactions_only"
-    browsing = profile_of(1, kind="view")
-    assert history_features(browsing, NOW)["segment"] == "browsing_only"
-    assert history_features(browsing, NOW)["recency"] == "never"
-    browsing.apply(Activity("x", "c1", "purchase", NOW))
-    assert history_features(browsing, NOW)["segment"] == "both"
-
-
-@pytest.mark.parametrize(
-    ("age", "recency"),
-    [(-3, "never"), (0, "week"), (6, "week"), (7, "fortnight"), (13, "fortnight"), (14, "month"), (28, "two_months"),
-     (56, "four_months"), (111, "four_months"), (112, "longer"), (900, "longer")],
-)  # fmt: skip
-def test_recency_is_a_band(age: float, recency: str) -> None:
-    assert history_features(profile_of(age), NOW)["recency"] == recency
-
-
-@pytest.mark.parametrize(("days", "band"), [(1, "f0"), (3, "f1"), (6, "f2"), (12, "f3"), (24, "f4"), (48, "f5")])
-def test_frequency_is_a_band_of_purchase_days_a_year(days: int, band: str) -> None:
-    # First seen 20 weeks ago: 52 n / (20 + 4) purchase days a year; a second purchase on a day changes nothing.
-    ages = [140.0, *[float(age) for age in range(1, days)]]
-    assert history_features(profile_of(*ages, 140.0), NOW)["frequency"] == band
-
-
-def test_history_knows_nothing_of_what_came_later() -> None:
-    """Point in time: a decision about an earlier moment sees the days before it."""
-    profile = Profile()
-    for number, (age, kind, amount) in enumerate([(30, "purchase", 8.0), (9, "view", None), (2, "purchase", 90.0)]):
-        profile.apply(Activity(f"a{number}", "c1", kind, NOW - timedelta(days=age), "garden", None, amount))  # type: ignore[arg-type]
-    before = history_features(profile, NOW - timedelta(days=20))
-    assert before == {"segment": "transactions_only", "recency": "fortnight", "frequency": "f1", "monetary": "m1"}
-    assert history_features(profile, NOW - timedelta(days=5))["segment"] == "both"
-    assert history_features(profile, NOW - timedelta(days=40)) == history_features(None, NOW)
-    assert history_features(profile, NOW)["monetary"] == "m3"
-
-
-@pytest.mark.parametrize("band", range(len(MONETARY_BANDS) + 1))
-def test_monetary_value_is_a_band_of_money_per_purchase_day(band: int) -> None:
-    amount = MONETARY_BANDS[band - 1] if band else 0.0
-    profile = Profile()
-    for number in range(3):
-        profile.apply(Activity(f"a{number}", "c1", "purchase", NOW - timedelta(days=number), "garden", None, amount))
-    assert history_features(profile, NOW)["monetary"] == f"m{band}"
-
-
-@pytest.mark.parametrize(
-    ("local", "season", "part"),
-    [
-        (datetime(2026, 12, 1, 0, 0, tzinfo=UTC), "winter", "night"),
-        (datetime(2026, 2, 28, 5, 59, tzinfo=UTC), "winter", "night"),
-        (datetime(2026, 3, 1, 6, 0, tzinfo=UTC), "spring", "morning"),
-        (datetime(2026, 6, 1, 12, 0, tzinfo=UTC), "summer", "afternoon"),
-        (datetime(2026, 9, 1, 18, 0, tzinfo=UTC), "autumn", "evening"),
-    ],
-)
-def test_seasons_and_parts_of_the_day(local: datetime, season: str, part: str) -> None:
-    found = season_features(local)
-    assert found["season"] == season
-    assert found["day_part"] == part
-    assert found["month"] == f"m{local.month}"
-    assert found["weekday"] == f"d{local.isoweekday()}"
-
-
-def test_the_context_has_history_season_and_what_is_known_of_the_person() -> None:
-    context = build_context(LOOP, NOW, None, {"age_band": "30s"}, {"device": {"kind": "phone"}})
-    assert set(context.namespaces) == {"H", "S", "D", "device"}
-    assert context.namespaces["D"] == {"age_band": "30s"}
+def test_every_namespace_says_where_it_came_from() -> None:
+    known = Known(
+        did(("purchase", "garden", 3.0)), RECORD, "US-WA", Region("US-WA", "America/Los_Angeles", "US", "WA"),
+        Observation(8.0, 4.0, "rain"), "table",
+    )  # fmt: skip
+    context, sources = build_context(LOOP, NOW, known, {})
+    assert set(context.namespaces) == {"H", "D", "P", "S", "L", "W"}
+    assert context.namespaces["D"] == {"household_size": 3.0, "age_band": "35-44"}
+    assert context.namespaces["P"] == {"likes": "garden"}
+    assert context.namespaces["L"] == {"region": "US-WA"}
+    assert context.namespaces["W"] == {"band": "cool", "condition": "rain", "precipitation": "light"}
+    # 09:30 UTC on a Monday is the night before dawn in Seattle.
+    assert context.namespaces["S"]["day_part"] == "night"
     assert context.namespaces["S"]["weekday"] == "d1"
-    assert "D" not in build_context(LOOP, NOW, None, {}, {}).namespaces
+    assert sources == {"H": "stored", "D": "stored", "P": "stored", "S": "clock", "L": "stored", "W": "table"}
 
 
-def test_the_loops_time_zone_says_what_the_hour_is() -> None:
+def test_what_is_not_known_is_absent_and_marked() -> None:
+    context, sources = build_context(LOOP, NOW, Known(), {})
+    assert set(context.namespaces) == {"H", "S"}
+    assert sources == {
+        "H": "missing", "D": "missing", "P": "missing", "S": "clock", "L": "missing", "W": "missing",
+    }  # fmt: skip
+
+
+def test_what_was_sent_goes_before_what_is_stored_and_is_marked_feature_by_feature() -> None:
+    known = Known(None, RECORD, "US-WA", None, Observation(8.0, 4.0, "rain"), "table")
+    sent = {"D": {"age_band": "65+"}, "W": {"condition": "snow"}, "device": {"kind": "phone"}}
+    context, sources = build_context(LOOP, NOW, known, sent)
+    assert context.namespaces["D"] == {"household_size": 3.0, "age_band": "65+"}
+    assert context.namespaces["W"] == {"band": "cool", "condition": "snow", "precipitation": "light"}
+    assert context.namespaces["device"] == {"kind": "phone"}
+    assert sources["D"] == "stored"
+    assert sources["D.age_band"] == sources["W.condition"] == "request"
+    assert sources["W"] == "table"
+
+
+def test_the_loops_time_zone_says_what_the_hour_is_where_no_region_does() -> None:
     auckland = LoopConfig("homepage", time_zone="Pacific/Auckland")
-    found = build_context(auckland, NOW, None, {}, {}).namespaces["S"]
-    assert (found["day_part"], found["weekday"]) == ("evening", "d1")
-    assert build_context(LOOP, NOW, None, {}, {}).namespaces["S"]["day_part"] == "morning"
+    found = build_context(auckland, NOW, Known(), {})[0].namespaces["S"]
+    assert (found["weekday"], found["day_part"]) == ("d1", "evening")
 
 
-def test_what_was_sent_goes_before_what_is_stored() -> None:
-    sent = {"H": {"segment": "both"}, "D": {"region": "north"}}
-    namespaces = build_context(LOOP, NOW, None, {"region": "south", "age_band": "30s"}, sent).namespaces
-    assert namespaces["H"] == {"segment": "both", "recency": "never", "frequency": "f0", "monetary": "m0"}
-    assert namespaces["D"] == {"region": "north", "age_band": "30s"}
-
-
-def test_an_offer_without_category_has_no_affinity() -> None:
-    assert Affinities(profile_of(1), usual(0.1), NOW).of(None) == {}
-
-
-def test_without_history_the_affinity_is_the_populations_rate() -> None:
-    rate = round(52.0 * 0.1, 2)
-    for profile in (None, Profile()):
-        assert Affinities(profile, usual(0.1), NOW).of("garden") == dict.fromkeys(HALF_LIVES_DAYS, rate)
-        assert Affinities(profile, usual(0.1), NOW).of("toys") == dict.fromkeys(HALF_LIVES_DAYS, 0.0)
-
-
-def test_history_and_population_blend_as_history_grows() -> None:
-    weekly = Affinities(profile_of(*range(0, 700, 7)), usual(0.0), NOW).of("garden")
-    short = Affinities(profile_of(0, 7), usual(0.0), NOW).of("garden")
-    for name in HALF_LIVES_DAYS:
-        assert 0.0 < float(short[name]) < float(weekly[name])
-    assert float(weekly["r52"]) == pytest.approx(52.0, rel=0.12)
-    # The other way: a population that buys weekly pulls up one who rarely does.
-    rare = profile_of(700)
-    assert float(Affinities(rare, usual(1.0), NOW).of("garden")["r4"]) > float(
-        Affinities(rare, usual(0.0), NOW).of("garden")["r4"]
+def test_thresholds_make_the_quintiles() -> None:
+    profile = did(("purchase", "garden", 3.0))
+    strict = RfmThresholds(recency_days=(0.5, 1.0, 1.5, 2.0))
+    usual = build_context(LOOP, NOW, Known(profile), {})[0].namespaces["H"]
+    assert usual["recency_quintile"] == "r5"
+    assert (
+        build_context(LOOP, NOW, Known(profile, thresholds=strict), {})[0].namespaces["H"]["recency_quintile"] == "r1"
     )
 
 
-def test_the_formula_by_hand() -> None:
-    # One purchase, today: S = 2 ** (0.5 / half-life), n = 0, K = 4, p = 0.1.
-    found = Affinities(profile_of(0), usual(0.1), NOW).of("garden")
-    for name, half_life in HALF_LIVES_DAYS.items():
-        assert found[name] == round(52.0 * (0.5 ** (-0.5 / half_life) + 4.0 * 0.1) / 4.0, 2)
+def test_sent_ages_distances_and_degrees_become_bands() -> None:
+    sent: dict[str, Any] = {
+        "D": {"age": 17.0}, "L": {"store_km": 3.2},
+        "W": {"temperature_c": 31.0, "precipitation_mm": 0.0, "condition": "sunny"},
+    }  # fmt: skip
+    namespaces = build_context(LOOP, NOW, Known(), sent)[0].namespaces
+    assert namespaces["D"] == {"age_band": "0-17"}
+    assert namespaces["L"] == {"store_distance": "near"}
+    assert namespaces["W"] == {"band": "hot", "condition": "clear", "precipitation": "none"}
 
 
-def test_a_newer_habit_shows_in_the_shorter_half_life() -> None:
-    new_habit = Affinities(profile_of(700, 1, 3, 5), usual(0.0), NOW).of("garden")
-    assert float(new_habit["r4"]) > float(new_habit["r16"]) > float(new_habit["r52"])
+@pytest.mark.parametrize(
+    ("namespace", "features", "path"),
+    [
+        ("L", {"store_km": -1.0}, "context.location.store_km"),
+        ("L", {"store_km": "near"}, "context.location.store_km"),
+        ("W", {"temperature_c": 20.0}, "context.weather.precipitation_mm"),
+        ("W", {"temperature_c": 400.0, "precipitation_mm": 0.0, "condition": "sun"}, "context.weather.temperature_c"),
+        ("W", {"temperature_c": True, "precipitation_mm": 0.0, "condition": "sun"}, "context.weather.temperature_c"),
+        ("W", {"temperature_c": 4.0, "precipitation_mm": 0.0, "condition": "frogs"}, "context.weather.condition"),
+    ],
+)
+def test_weather_and_distances_that_are_none_are_refused(namespace: str, features: Any, path: str) -> None:
+    with pytest.raises(BadFeature) as caught:
+        build_context(LOOP, NOW, Known(), {namespace: features})
+    assert caught.value.path == path
 
 
-def test_purchases_after_the_moment_do_not_count() -> None:
-    before = Affinities(profile_of(30), usual(0.1), NOW).of("garden")
-    after = Affinities(profile_of(30, -1, -40), usual(0.1), NOW).of("garden")
-    assert after == before
-    only_later = Affinities(profile_of(-1), usual(0.1), NOW).of("garden")
-    assert only_later == Affinities(None, usual(0.1), NOW).of("garden")
+@pytest.mark.parametrize(
+    ("age", "band"), [(0, "0-17"), (17, "0-17"), (18, "18-24"), (34, "25-34"), (64, "55-64"), (65, "65+"), (120, "65+")]
+)
+def test_ages_have_bands(age: int, band: str) -> None:
+    assert age_band(age) == band
 
 
-def test_purchases_behind_the_horizon_do_not_count() -> None:
-    old = profile_of(HORIZON_DAYS + 100)
-    assert float(Affinities(old, usual(0.0), NOW).of("garden")["r52"]) == 0.0
+def test_without_consent_nothing_about_the_person_is_used_stored_or_sent() -> None:
+    schema = FeatureSchema(
+        {"device.kind": FeatureSpec("string", personal=False), "device.owner_since": FeatureSpec("number")}
+    )
+    sent: dict[str, Any] = {
+        "D": {"age_band": "65+"}, "H": {"segment": "both"}, "P": {"likes": "tea"}, "c": {"mood": "fine"},
+        "device": {"kind": "phone", "owner_since": 2020.0}, "W": {"condition": "snow"},
+    }  # fmt: skip
+    known = Known(did(("purchase", "garden", 1.0)), RECORD, "US-WA", personalise=False)
+    context, sources = build_context(replace(LOOP, schema=schema), NOW, known, sent)
+    assert set(context.namespaces) == {"S", "L", "W", "device"}
+    assert context.namespaces["device"] == {"kind": "phone"}
+    assert {"D", "H", "P"}.isdisjoint(sources)
+    unknown, _ = build_context(LOOP, NOW, replace(known, profile=None, record=CustomerRecord()), sent)
+    assert set(unknown.namespaces) == {"S", "L", "W"}
 
 
-def test_one_moment_computes_a_category_once() -> None:
-    affinities = Affinities(profile_of(1), usual(0.1), NOW)
-    assert affinities.of("garden") is affinities.of("garden")
+def test_hidden_categories_leave_no_trace_in_features() -> None:
+    open_days: list[tuple[ActivityKind, str, float]] = [("purchase", "garden", 9.0), ("view", "garden", 2.0)]
+    secret: list[tuple[ActivityKind, str, float]] = [
+        ("view", "tests", 0.01), ("cart_add", "tests", 0.005), ("purchase", "tests", 4.0)
+    ]  # fmt: skip
+    profile = did(*open_days, *secret)
+    before = profile.encode()
+    seen = visible(profile, frozenset({"tests"}))
+    assert seen is not None
+    assert "last_category" in history_features(profile, NOW, RfmThresholds())
+    assert "last_category" not in history_features(seen, NOW, RfmThresholds())
+    affinities = Affinities(seen, lambda _: 0.25, NOW)
+    assert affinities.of("tests") == {**Affinities(did(*open_days), lambda _: 0.25, NOW).of("tests")}
+    assert set(bought_lately(seen, NOW)) == {"garden"}
+    assert profile.encode() == before
+    assert visible(profile, frozenset({"other"})) is profile
+    assert visible(None, frozenset({"tests"})) is None
+
+
+def test_what_was_bought_lately_is_decayed_and_point_in_time() -> None:
+    profile = did(("purchase", "garden", 0.0), ("purchase", "garden", 112.0), ("purchase", "tea", -5.0))
+    assert bought_lately(profile, NOW) == {"garden": pytest.approx(1.5), "tea": 0.0}

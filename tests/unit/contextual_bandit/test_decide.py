@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextual_bandit.decide import Moment, NothingEligible, ServingPolicy, decide, ranking
-from contextual_bandit.loops import LoopConfig
+from contextual_bandit.decide import Choice, Moment, ServingPolicy, decide, ranking, serve
+from contextual_bandit.limits import draw, resolve
+from contextual_bandit.loops import BaselineSetting, Holdout, LoopConfig
 from contextual_bandit.policy import UniformPolicy, pick, uniform_number
 from contextual_bandit.types import Action, Context, LearningMode, LoggedInteraction, Removed
 
@@ -37,13 +38,20 @@ def moment(decision_id: str = "d1", **changes: Any) -> Moment:
     return replace(Moment(decision_id, "customer-1", NOW, NOW - timedelta(minutes=1), False, "hash-1"), **changes)
 
 
+FALLBACK = Action("nothing", {"type": "none"})
+
+
+def among(actions: Sequence[Action], removed: Sequence[Removed] = (), **changes: Any) -> Choice:
+    return Choice(CONTEXT, actions, removed, FALLBACK, **changes)
+
+
 def serving(*probabilities: float) -> ServingPolicy:
     return ServingPolicy(GivenPolicy(probabilities), "policy-1", "snapshot-1")
 
 
 def test_a_decision_holds_everything_that_was_known_and_done() -> None:
     removed = [Removed("x", "expired")]
-    decision = decide(LOOP, serving(0.5, 0.25, 0.25), moment(deferred=True), CONTEXT, ACTIONS, removed)
+    decision = decide(LOOP, serving(0.5, 0.25, 0.25), moment(deferred=True), among(ACTIONS, removed))
     assert decision.loop == "homepage"
     assert decision.decision_id == "d1"
     assert (decision.decided_at, decision.occurred_at) == (NOW, NOW - timedelta(minutes=1))
@@ -60,7 +68,7 @@ def test_a_decision_holds_everything_that_was_known_and_done() -> None:
 
 
 def test_the_policys_and_the_served_distribution_are_both_kept() -> None:
-    decision = decide(replace(LOOP, exploration_floor=0.3), serving(1.0, 0.0, 0.0), moment(), CONTEXT, ACTIONS, [])
+    decision = decide(replace(LOOP, exploration_floor=0.3), serving(1.0, 0.0, 0.0), moment(), among(ACTIONS, []))
     distribution = decision.slots[0].distribution
     assert distribution is not None
     assert distribution.policy == (1.0, 0.0, 0.0)
@@ -74,7 +82,7 @@ def test_the_policys_and_the_served_distribution_are_both_kept() -> None:
 )
 def test_the_propensity_is_that_of_the_draw(masses: list[float], number: int, floor: float) -> None:
     loop = replace(LOOP, exploration_floor=floor)
-    decision = decide(loop, serving(*masses), moment(f"d{number}"), CONTEXT, ACTIONS, [])
+    decision = decide(loop, serving(*masses), moment(f"d{number}"), among(ACTIONS, []))
     slot = decision.slots[0]
     assert slot.distribution is not None
     assert slot.draw == uniform_number("homepage", f"d{number}")
@@ -85,9 +93,9 @@ def test_the_propensity_is_that_of_the_draw(masses: list[float], number: int, fl
 
 
 def test_the_same_id_is_decided_alike_whoever_asks_and_whenever() -> None:
-    first = decide(LOOP, serving(0.2, 0.3, 0.5), moment(), CONTEXT, ACTIONS, [])
+    first = decide(LOOP, serving(0.2, 0.3, 0.5), moment(), among(ACTIONS, []))
     later = moment(now=NOW + timedelta(hours=1), customer_id=None, request_hash="other")
-    again = decide(LOOP, serving(0.2, 0.3, 0.5), later, CONTEXT, ACTIONS, [])
+    again = decide(LOOP, serving(0.2, 0.3, 0.5), later, among(ACTIONS, []))
     assert again.slots == first.slots
 
 
@@ -95,7 +103,7 @@ def test_the_same_id_is_decided_alike_whoever_asks_and_whenever() -> None:
 def test_the_other_modes_serve_the_senders_first_action(mode: LearningMode) -> None:
     loop = replace(LOOP, learning_mode=mode, exploration_floor=0.5)
     for number in range(20):
-        decision = decide(loop, serving(0.0, 0.0, 1.0), moment(f"d{number}"), CONTEXT, ACTIONS, [])
+        decision = decide(loop, serving(0.0, 0.0, 1.0), moment(f"d{number}"), among(ACTIONS, []))
         slot = decision.slots[0]
         assert slot.distribution is not None
         assert decision.use == "baseline"
@@ -105,19 +113,81 @@ def test_the_other_modes_serve_the_senders_first_action(mode: LearningMode) -> N
         assert slot.distribution.served == (1.0, 0.0, 0.0)
 
 
-def test_nothing_eligible_says_why() -> None:
-    removed = [Removed(f"o{number}", "expired") for number in range(12)]
-    with pytest.raises(NothingEligible, match=r"o0: expired, .*o9: expired") as caught:
-        decide(LOOP, serving(), moment(), CONTEXT, [], removed)
-    assert caught.value.removed == tuple(removed)
-    assert "o10" not in str(caught.value)
-    with pytest.raises(NothingEligible, match="no candidates"):
-        decide(LOOP, serving(), moment(), CONTEXT, [], [])
+def test_without_an_eligible_action_the_fallback_is_served_and_has_no_propensity() -> None:
+    removed = [Removed("a", "expired"), Removed("b", "status_paused")]
+    decision = decide(LOOP, serving(), moment(), among([], removed))
+    assert decision.actions == (FALLBACK,)
+    assert decision.chosen is FALLBACK
+    assert decision.use == "fallback"
+    assert decision.removed == tuple(removed)
+    (slot,) = decision.slots
+    assert (slot.distribution, slot.propensity, slot.draw) == (None, None, None)
+
+
+def test_sources_and_dropped_features_are_kept() -> None:
+    decision = decide(LOOP, serving(1.0, 0.0, 0.0), moment(), among(ACTIONS, sources={"W": "table"}, dropped=("x",)))
+    assert decision.sources == {"W": "table"}
+    assert decision.dropped == ("x",)
+
+
+def test_the_promoted_share_goes_evenly_to_promoted_offers_after_the_floor() -> None:
+    loop = replace(LOOP, promoted_share=0.4, exploration_floor=0.3)
+    actions = [ACTIONS[0], replace(ACTIONS[1], promoted=True), replace(ACTIONS[2], promoted=True)]
+    decision = decide(loop, serving(1.0, 0.0, 0.0), moment(), among(actions))
+    distribution = decision.slots[0].distribution
+    assert distribution is not None
+    assert distribution.served == pytest.approx((0.6 * 0.8, 0.6 * 0.1 + 0.2, 0.6 * 0.1 + 0.2))
+    unpromoted = decide(loop, serving(1.0, 0.0, 0.0), moment(), among(ACTIONS))
+    assert unpromoted.slots[0].distribution is not None
+    assert unpromoted.slots[0].distribution.served == pytest.approx((0.8, 0.1, 0.1))
+
+
+def test_a_held_out_customer_gets_the_baseline_and_others_do_not() -> None:
+    baseline = BaselineSetting(threshold=5.0)
+    loop = replace(LOOP, holdout=Holdout(0.5), baseline=baseline)
+    actions = [ACTIONS[0], replace(ACTIONS[1], affinity={"r16": 9.0}), ACTIONS[2]]
+    uses = set()
+    for number in range(60):
+        decision = decide(loop, serving(0.0, 0.0, 1.0), moment(customer_id=f"c{number}"), among(actions))
+        uses.add(decision.use)
+        if decision.use == "holdout":
+            assert decision.chosen.offer_id == "b"
+            assert decision.slots[0].propensity == 1.0
+            assert decision.actions == tuple(actions)
+        again = decide(loop, serving(1.0, 0.0, 0.0), moment("other", customer_id=f"c{number}"), among(actions))
+        assert again.use == decision.use
+    assert uses == {"holdout", "learn"}
+    assert decide(loop, serving(0.0, 0.0, 1.0), moment(customer_id=None), among(actions)).use == "learn"
+
+
+def test_a_holdout_without_offers_is_served_none() -> None:
+    loop = replace(LOOP, holdout=Holdout(0.999999, "no_offer"))
+    decision = decide(loop, serving(0.0, 0.0, 1.0), moment(), among(ACTIONS, [Removed("nothing", "expired")]))
+    assert decision.use == "holdout"
+    assert decision.actions == (FALLBACK,)
+    assert decision.slots[0].propensity == 1.0
+    assert {(entry.offer_id, entry.reason) for entry in decision.removed} == {(name, "holdout") for name in "abc"}
+
+
+def test_what_is_served_can_be_computed_again_from_the_decision() -> None:
+    loop = replace(LOOP, promoted_share=0.25)
+    actions = [ACTIONS[0], replace(ACTIONS[1], promoted=True), ACTIONS[2]]
+    decision = decide(loop, serving(0.6, 0.3, 0.1), moment(), among(actions))
+    slot = decision.slots[0]
+    assert slot.distribution is not None
+    assert serve(loop, decision, slot.distribution.policy) == slot.distribution.served
+    for masked in ({0: 1}, {1: 1, 2: 3}):
+        drawn = draw(slot.distribution.served, slot.draw or 0.0, masked)
+        after = resolve(decision, drawn, FALLBACK)
+        distribution = after.slots[0].distribution
+        assert distribution is not None
+        assert serve(loop, after, distribution.policy) == distribution.served
+        assert all(distribution.served[index] == 0.0 for index in masked)
 
 
 def test_one_eligible_action_is_certain() -> None:
     uniform = ServingPolicy(UniformPolicy(), "uniform", "none")
-    decision = decide(LOOP, uniform, moment(), CONTEXT, ACTIONS[:1], [])
+    decision = decide(LOOP, uniform, moment(), among(ACTIONS[:1], []))
     assert decision.slots[0].propensity == 1.0
 
 
@@ -126,7 +196,7 @@ def test_a_ranking_begins_with_the_chosen_and_falls_from_there() -> None:
     wanted = {0: ["a", "b", "c"], 1: ["b", "a", "c"], 2: ["c", "a", "b"]}
     seen = set()
     for number in range(50):
-        decision = decide(loop, serving(0.4, 0.3, 0.3), moment(f"d{number}"), CONTEXT, ACTIONS, [])
+        decision = decide(loop, serving(0.4, 0.3, 0.3), moment(f"d{number}"), among(ACTIONS, []))
         seen.add(decision.slots[0].chosen)
         ranked = ranking(decision)
         assert [offer_id for offer_id, _ in ranked] == wanted[decision.slots[0].chosen]
@@ -134,7 +204,7 @@ def test_a_ranking_begins_with_the_chosen_and_falls_from_there() -> None:
     assert seen == {0, 1, 2}
 
 
-def test_a_ranking_without_distribution_keeps_the_order() -> None:
-    decision = decide(LOOP, serving(0.4, 0.3, 0.3), moment(), CONTEXT, ACTIONS, [])
+def test_a_fallback_has_no_ranking() -> None:
+    decision = decide(LOOP, serving(0.4, 0.3, 0.3), moment(), among(ACTIONS, []))
     slot = replace(decision.slots[0], chosen=1, distribution=None, propensity=None, draw=None)
-    assert ranking(replace(decision, slots=(slot,))) == [("b", 0.0), ("a", 0.0), ("c", 0.0)]
+    assert ranking(replace(decision, slots=(slot,))) == []

@@ -10,12 +10,17 @@ from hypothesis import strategies as st
 from contextual_bandit.profile import (
     HORIZON_DAYS,
     INTEREST_HALF_LIFE_DAYS,
+    MOST_RECENT,
     POPULATION_HALF_LIFE_DAYS,
+    RECENT_SECONDS,
     Activity,
     ActivityKind,
+    Categories,
     CategoryHistory,
+    Days,
     Population,
     Profile,
+    Recent,
     day_of,
     decode_population,
     decode_profile,
@@ -74,6 +79,8 @@ def test_browsing_is_interest_and_no_purchase(kind: ActivityKind) -> None:
     assert (profile.purchases, profile.browses, profile.last_purchase_at) == (0, 2, None)
     assert profile.categories["garden"].interest == 1.0
     assert not profile.categories["garden"].days
+    assert profile.categories["garden"].visits == Days(TODAY, 1)
+    assert profile.browsing == Days(TODAY + 1, 0b11)
 
 
 def test_interest_halves_in_a_week_in_any_order() -> None:
@@ -92,6 +99,16 @@ def test_ages_leave_out_what_comes_later() -> None:
     assert history.ages(TODAY + 2) == [2]
     assert history.ages(TODAY - 1) == []
     assert CategoryHistory().ages(TODAY) == []
+
+
+def test_the_days_up_to_a_day_are_a_mask_of_their_ages() -> None:
+    days = Days()
+    for day in (10, 13, 20):
+        assert days.add_day(day)
+    assert days.until(20) == 0b10010000001
+    assert days.until(22) == days.until(20) << 2
+    assert days.until(13) == 0b1001
+    assert days.until(9) == 0
 
 
 def test_days_behind_the_horizon_are_forgotten() -> None:
@@ -128,6 +145,8 @@ def test_any_order_of_arrival_gives_the_same_profile(
         assert history.spend == pytest.approx(twin.spend)
         assert history.interest == pytest.approx(twin.interest)
         assert history.interest_at == twin.interest_at
+        assert history.visits == twin.visits
+    assert (one.browsing, one.recent) == (other.browsing, other.recent)
     for name in ("first_at", "last_at", "last_purchase_at", "first_purchase_day", "purchases", "browses"):
         assert getattr(one, name) == getattr(other, name)
 
@@ -144,11 +163,90 @@ def test_a_profile_is_stored_and_read_back(drawn: list[tuple[int, ActivityKind, 
 
 
 def test_a_profile_stored_by_version_1_is_read() -> None:
-    stored = b'{"v":1,"t":[1.5,9.5,9.5,0],"n":[2,3.5,1],"m":[[0,1.5],[3,2.0]],"b":[2,"5"],"c":{"garden":[3,"9",2,3.5,0.5,4.5]}}'
-    history = CategoryHistory(3, 9, 2, 3.5, 0.5, 4.5)
-    assert decode_profile(stored) == Profile(
-        1.5, 9.5, 9.5, 0, 2, 3.5, 1, {0: 1.5, 3: 2.0}, CategoryHistory(2, 5), {"garden": history}
-    )
+    stored = b'{"v":1,"t":[1.5,9.5,9.5,0],"n":[2,3.5,1],"m":[[0,1.5],[3,2.0]],"b":[2,"5"],"c":{"garden":[3,"9",2,3.5,0.5,200000.5],"toys":[3,"1",1,2.0,0.0,0.0]}}'
+    # Of a category's visits the newest is known, of single events nothing up to the newest.
+    garden = CategoryHistory(3, 9, 2, 3.5, 0.5, 200000.5, Days(2, 1))
+    toys = CategoryHistory(3, 1, 1, 2.0)
+    expected = Profile(
+        1.5, 9.5, 9.5, 0, 2, 3.5, 1, {0: 1.5, 3: 2.0}, Days(2, 5), Categories({"garden": garden, "toys": toys}),
+        Recent(complete_after=9.5),
+    )  # fmt: skip
+    assert decode_profile(stored) == expected
+    assert decode_profile(decode_profile(stored).encode()) == expected
+
+
+def test_an_empty_profile_of_version_1_is_read() -> None:
+    stored = b'{"v":1,"t":[null,null,null,null],"n":[0,0.0,0],"m":[],"b":[0,"0"],"c":{}}'
+    assert decode_profile(stored) == Profile()
+
+
+def test_a_profile_of_an_unknown_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="version 3"):
+        decode_profile(b'{"v":3}')
+
+
+def test_a_stored_profile_goes_on() -> None:
+    activities = [
+        activity(1, 0.0), activity(2, 1.0, "view"), activity(3, 1.0, "cart_add", "toys"), activity(4, 2.0),
+        activity(5, 2.0, "click", None), activity(6, 2.5, "view", "books"),
+    ]  # fmt: skip
+    stored = Profile()
+    for one in activities:
+        stored = decode_profile(stored.encode())
+        stored.apply(one)
+    assert stored == profile_of(*activities)
+
+
+def test_categories_are_a_mapping() -> None:
+    categories = decode_profile(profile_of(activity(1, 0.0), activity(2, 0.0, category="toys")).encode()).categories
+    assert (len(categories), list(categories), "toys" in categories) == (2, ["garden", "toys"], True)
+    assert categories.get("books") is None
+    assert categories["toys"] is categories["toys"]
+    del categories["garden"]
+    assert categories == {"toys": CategoryHistory(TODAY, 1, 1, 2.0)}
+
+
+def test_recent_events_stand_in_the_order_of_time() -> None:
+    recent = profile_of(
+        activity(1, 2.0, "view"), activity(2, 1.0, "purchase", None, 3.5), activity(3, 3.0, "cart_add", "toys"),
+        activity(4, 1.5, "click", "toys"),
+    ).recent  # fmt: skip
+    assert recent.at == [(START + timedelta(days=day)).timestamp() for day in (1.0, 1.5, 2.0, 3.0)]
+    assert recent.kinds == "pcva"
+    assert recent.categories == [None, "toys", "garden", "toys"]
+    assert recent.amounts == [3.5, 0, 0, 0]
+    assert recent.complete_after == 0.0
+
+
+def test_recent_events_are_of_the_30_days_before_the_newest() -> None:
+    month = RECENT_SECONDS / 86400.0
+    for days in ((0.0, 1.0, month), (month, 1.0, 0.0)):
+        recent = profile_of(*(activity(number, day, "view") for number, day in enumerate(days))).recent
+        assert recent.at == [(START + timedelta(days=day)).timestamp() for day in (1.0, month)]
+        assert recent.complete_after == START.timestamp()
+
+
+def test_recent_events_are_the_newest_200() -> None:
+    profile = profile_of(*(activity(number, number / 100, "view") for number in range(MOST_RECENT + 5)))
+    assert len(profile.recent.at) == len(profile.recent.kinds) == len(profile.recent.categories) == MOST_RECENT
+    assert profile.recent.at[0] == (START + timedelta(days=0.05)).timestamp()
+    assert profile.recent.complete_after == (START + timedelta(days=0.04)).timestamp()
+    profile.apply(activity(999, 0.0, "view"))
+    assert profile.recent.at[0] == (START + timedelta(days=0.05)).timestamp()
+
+
+@given(st.randoms(use_true_random=False))
+def test_which_events_are_kept_does_not_depend_on_the_order(shuffler: random.Random) -> None:
+    # Many at the same time, and more than are kept.
+    activities = [
+        activity(number, shuffler.randrange(8) / 4, shuffler.choice(["view", "click", "cart_add", "purchase"]),
+                 shuffler.choice(["garden", "toys", None]), shuffler.randrange(3) / 4)
+        for number in range(MOST_RECENT + 40)
+    ]  # fmt: skip
+    one = profile_of(*activities).recent
+    shuffler.shuffle(activities)
+    assert profile_of(*activities).recent == one
+    assert len(one.at) == MOST_RECENT
 
 
 def population_of(*customers: list[int]) -> Population:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import pkgutil
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+import decision_service
 from adapters.settings import Settings
-from decision_service import problems, schemas
 from decision_service.app import create_app
 from decision_service.examples import EXAMPLES
 
+MODULES = [
+    importlib.import_module(f"decision_service.{found.name}")
+    for found in pkgutil.iter_modules(decision_service.__path__)
+    if found.name != "__main__"
+]
 MODELS: dict[str, type[BaseModel]] = {
     name: model
-    for module in (schemas, problems)
+    for module in MODULES
     for name, model in inspect.getmembers(module, inspect.isclass)
     if issubclass(model, BaseModel) and name.endswith(("In", "Out"))
 }

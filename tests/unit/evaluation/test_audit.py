@@ -45,7 +45,9 @@ def honest(number: int) -> Decision:
 
 
 def audited(*decisions: Decision, tolerance: float = 0.0) -> AuditResult:
-    return audit(decisions, lambda _: POLICY, floor=floor, draw=uniform_number, tolerance=tolerance)
+    return audit(
+        decisions, lambda _: POLICY, serve=lambda _, given: floor(given), draw=uniform_number, tolerance=tolerance
+    )
 
 
 def with_slot(decision: Decision, **changes: Any) -> Decision:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from contextual_bandit.loops import BaselineSetting, LoopConfig
 from contextual_bandit.types import LoggedInteraction
 from evaluation import __main__ as command
 
@@ -25,16 +26,24 @@ def test_command(
     log = synthetic_log(800, (0.2, 0.5), (0.7, 0.3))
     asked: list[str] = []
 
-    def read(engine: object, loop: str) -> Iterator[LoggedInteraction]:
+    def read(engine: object, loop: str, *, latest: bool) -> Iterator[LoggedInteraction]:
+        assert latest, "late outcomes count in an evaluation"
         asked.append(loop)
         return iter(log)
 
+    def settings(engine: object, loop: str) -> LoopConfig | None:
+        return LoopConfig(loop, baseline=BaselineSetting(priority=("b1",))) if log else None
+
     monkeypatch.setattr(command, "make_engine", lambda url: _Engine())
     monkeypatch.setattr(command, "read_interactions", read)
+    monkeypatch.setattr(command, "find_settings", settings)
     arguments = ["--loop", "homepage", "--out", str(tmp_path / "out"), "--json", str(tmp_path / "one.json")]
     assert command.main([*arguments, "--database-url", "postgresql://nowhere"]) == 0
     assert asked == ["homepage"]
-    assert json.loads((tmp_path / "one.json").read_text(encoding="utf-8"))["n"] == 800
+    found = json.loads((tmp_path / "one.json").read_text(encoding="utf-8"))
+    assert found["n"] == 800
+    policies = found["policies"]
+    assert policies["baseline"]["estimates"] == policies["offer:b1"]["estimates"] != policies["first"]["estimates"]
     assert "served policy" in capsys.readouterr().out
     log.clear()
     assert command.main([*arguments, "--database-url", "postgresql://nowhere"]) == 1

@@ -1,0 +1,228 @@
+"""What rules cost: a rank over 20 eligible offers with 10 rules each beside the same call over offers without rules.
+
+One service holds the same 20 offers three times: without rules, with rules that differ from offer to offer, and with
+equal rules (which a request evaluates once for all offers). Known customers, with history, demographics, consents and
+weather from the table, ask one call at a time. The three take turns in short blocks, so that a change of the machine's
+speed reaches all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import uvloop
+
+from adapters.installation import Installation
+from adapters.weather import WeatherTable
+from benchmarks import client
+from benchmarks.rank import CATEGORIES, CUSTOMERS, CannotMeasure, free_port, running_service
+from contextual_bandit.weather import Observation
+
+OFFERS = 20
+BAR = 1.5
+LEAST_REPETITIONS = 5
+REGION = "bench-town"
+PLAIN, DIFFERENT, EQUAL = "plain", "mixed", "equal"
+SIDES = (PLAIN, DIFFERENT, EQUAL)
+WARM_UP_SECONDS = 1.0
+# Short, so that a busy neighbour meets all sides alike.
+BLOCK_SECONDS = 0.1
+
+
+def measure(installation: Installation, repetitions: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """Seconds per call of the three kinds of offers, in turn.
+
+    Args:
+        installation: Stores and a data folder of the benchmark's own.
+        repetitions: How often the ratio is measured; at least 5.
+        seconds: Length of one repetition.
+        say: Called with one line per step.
+
+    Returns:
+        Flat figures. Microseconds are medians of the blocks' medians, ``rules_rank_ratio`` is the quotient of two of
+        them, its ``_min`` and ``_max`` are those of single repetitions, ``_quiet`` is that of the fastest tenth of the
+        blocks. ``rules_rank_within_bar`` says whether the ratio is at most 1.5.
+
+    Raises:
+        CannotMeasure: a process did not come up, a request failed, or rules did not do their work.
+    """
+    repetitions = max(repetitions, LEAST_REPETITIONS)
+    port = free_port()
+    with running_service(installation, port):
+        prepare(installation, port)
+        check(port)
+        say(
+            f"service is up: {OFFERS} offers without rules, with {len(rules_of(0))} rules each, with as many equal ones"
+        )
+        bodies = {side: [json.dumps(body).encode() for body in rank_bodies(side)] for side in SIDES}
+        for side in SIDES:
+            microseconds(port, bodies[side], WARM_UP_SECONDS)
+        rounds = max(round(seconds / (BLOCK_SECONDS * 2 * len(SIDES))), 1)
+        measured: list[dict[str, list[float]]] = []
+        for number in range(repetitions):
+            blocks: dict[str, list[float]] = {side: [] for side in SIDES}
+            # Forth and back, so that what drifts steadily cancels.
+            for side in (*SIDES, *reversed(SIDES)) * rounds:
+                blocks[side].append(microseconds(port, bodies[side], BLOCK_SECONDS))
+            measured.append(blocks)
+            found = ", ".join(f"{side} {statistics.median(times):.0f} us" for side, times in blocks.items())
+            say(f"repetition {number + 1} of {repetitions}: {found}; ratio {ratio_of(blocks):.3f}")
+    ratios = [ratio_of(blocks) for blocks in measured]
+    together = {side: [time for blocks in measured for time in blocks[side]] for side in SIDES}
+    medians = {side: statistics.median(times) for side, times in together.items()}
+    ratio = ratio_of(together)
+    say(f"with rules a rank takes {ratio:.3f} x as long; the bar of {BAR:g} {'holds' if ratio <= BAR else 'is missed'}")
+    return {
+        "rules_rank_ratio": round(ratio, 4),
+        "rules_rank_ratio_min": round(min(ratios), 4),
+        "rules_rank_ratio_max": round(max(ratios), 4),
+        "rules_rank_ratio_quiet": round(quiet_ratio_of(together), 4),
+        "rules_rank_within_bar": ratio <= BAR,
+        "rules_rank_equal_ratio": round(medians[EQUAL] / medians[PLAIN], 4),
+        "rules_rank_us": round(medians[DIFFERENT], 1),
+        "rules_rank_equal_us": round(medians[EQUAL], 1),
+        "rules_rank_plain_us": round(medians[PLAIN], 1),
+        "rules_rank_repetitions": repetitions,
+        "rules_rank_seconds_per_repetition": seconds,
+    }
+
+
+def ratio_of(blocks: Mapping[str, Sequence[float]]) -> float:
+    """The median block with rules over the median block without."""
+    return statistics.median(blocks[DIFFERENT]) / statistics.median(blocks[PLAIN])
+
+
+def quiet_ratio_of(blocks: Mapping[str, Sequence[float]]) -> float:
+    """The same of each side's fastest tenth, in which nobody else was in the way."""
+    fastest = {side: statistics.quantiles(times, n=10)[0] for side, times in blocks.items()}
+    return fastest[DIFFERENT] / fastest[PLAIN]
+
+
+def microseconds(port: int, bodies: Sequence[bytes], seconds: float) -> float:
+    """The median call of one block, one call at a time.
+
+    Raises:
+        CannotMeasure: a call failed.
+    """
+    figures = uvloop.run(client.drive("127.0.0.1", port, "/v1/rank", bodies, 1, seconds))
+    if figures["failed"]:
+        raise CannotMeasure(f"{figures['failed']:g} of {figures['requests']:g} requests to port {port} failed")
+    return 1000.0 * figures["p50_ms"]
+
+
+def rank_bodies(side: str) -> list[dict[str, Any]]:
+    """One request per known customer over the offers of one side; but for their names equal on all sides."""
+    return [
+        {
+            "customer_id": f"bench-{number}",
+            "channel": "web",
+            "context": {"device": {"kind": ("phone", "desktop")[number % 2]}},
+            "candidates": [f"{side}-{offer}" for offer in range(OFFERS)],
+        }
+        for number in range(CUSTOMERS)
+    ]
+
+
+def prepare(installation: Installation, port: int) -> None:
+    """Region, weather, what customers say of themselves, and the offers; their history is there already."""
+    now = datetime.now(UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0) as http:
+
+        def put(path: str, body: Mapping[str, Any]) -> None:
+            http.put(path, json=body).raise_for_status()
+
+        put(f"/v1/regions/{REGION}", {"time_zone": "America/Los_Angeles", "country": "US", "subdivision": "WA"})
+        rain = Observation(temperature_c=11.0, precipitation_mm=6.0, condition="rain")
+        days = [(midnight + timedelta(days=shift), rain) for shift in (-1, 0, 1)]
+        WeatherTable(installation.engine).put_all(REGION, days, "benchmark", now)
+        for number in range(CUSTOMERS):
+            body = {
+                "demographics": {"occupation": ("student", "employee")[number % 2], "household_size": number % 5 + 1},
+                "preferences": {"likes": "garden"},
+                "consents": {"personalise": True},
+                "age": 40 + number % 20,
+                "region": REGION,
+            }
+            put(f"/v1/customers/bench-{number}", body)
+        for side, number in itertools.product(SIDES, range(OFFERS)):
+            body = {
+                "category": CATEGORIES[number % len(CATEGORIES)],
+                "features": {"price_band": ("low", "middle", "high")[number % 3]},
+                "discount": 0.05 * (number % 6),
+                "priority": number,
+                "rules": {PLAIN: [], DIFFERENT: rules_of(number), EQUAL: rules_of(0)}[side],
+            }
+            put(f"/v1/offers/{side}-{number}", body)
+
+
+def rules_of(number: int) -> list[dict[str, Any]]:
+    """Ten rules that all pass, of the kinds that shops have; no two numbers have one in common."""
+    # What is unknown does not pass, so a rule against a holiday or a taste says that none is fine too.
+    conditions: dict[str, dict[str, Any]] = {
+        "segment": {"fact": "customer.segment", "in": ["transactions_only", "both", f"tier-{number}"]},
+        "region": {
+            "any": [
+                {"fact": "request.region", "in": [f"region-{number}", REGION]},
+                {"fact": "customer.region", "is": f"region-{number}"},
+            ]
+        },
+        "channel": {"fact": "request.channel", "in": [f"partner-{number}", "app", "web"]},
+        "weather": {
+            "any": [
+                {"fact": "weather.condition", "in": ["drizzle", "rain", "thunder", f"storm-{number}"]},
+                {"fact": "weather.precipitation", "is": "heavy"},
+            ]
+        },
+        "season": {
+            "all": [
+                {"fact": "season.season", "in": ["winter", "spring", "summer", "autumn"]},
+                {
+                    "any": [
+                        {"fact": "season.holiday", "known": False},
+                        {"not": {"fact": "season.holiday", "is": f"holiday-{number}"}},
+                    ]
+                },
+            ]
+        },
+        "age": {"fact": "customer.age", "between": [18 + number, 90]},
+        "consent": {
+            "all": [
+                {"fact": "customer.consents", "has": "personalise"},
+                {"not": {"fact": "customer.consents", "has": f"no-partner-{number}"}},
+            ]
+        },
+        "priority": {"fact": "offer.priority", "at_least": number},
+        "taste": {
+            "any": [
+                {"fact": "preferences.likes", "known": False},
+                {"fact": "preferences.likes", "in": [f"theme-{number}", "garden"]},
+            ]
+        },
+        "household": {"not": {"fact": "demographics.household_size", "more_than": 6 + number}},
+    }
+    return [{"code": code, "require": require} for code, require in conditions.items()]
+
+
+def check(port: int) -> None:
+    """That every side has its offers eligible, and that rules remove them where they should.
+
+    Raises:
+        CannotMeasure: they do not.
+    """
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0) as http:
+        for side in SIDES:
+            for body in rank_bodies(side):
+                answer = http.post("/v1/rank", json=body).raise_for_status().json()
+                if len(answer["ranking"]) != OFFERS:
+                    raise CannotMeasure(f"{len(answer['ranking'])} of the {side} offers are eligible, not {OFFERS}")
+            elsewhere = {**rank_bodies(side)[0], "channel": "kiosk"}
+            is_removed = http.post("/v1/rank", json=elsewhere).raise_for_status().json()["use"] == "fallback"
+            if is_removed != (side != PLAIN):
+                raise CannotMeasure(f"in another channel the {side} offers are {'' if is_removed else 'not '}removed")

@@ -1,0 +1,42 @@
+"""The campaign manager's policy: the offers that a customer is close to, else a priority list. It learns nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from contextual_bandit.loops import BaselineSetting
+from contextual_bandit.types import Action, Context, LoggedInteraction
+
+
+class BaselinePolicy:
+    """The ``top_n`` actions with the highest affinity above the threshold, evenly; the earlier one of equals.
+
+    When none is above it: the first offer of the priority list among the actions, else the first action.
+    """
+
+    def __init__(self, setting: BaselineSetting) -> None:
+        self.setting = setting
+
+    def distribution(self, context: Context, actions: Sequence[Action]) -> tuple[float, ...]:
+        """Probabilities in the order of ``actions``; they sum to 1."""
+        chosen = self._close(actions) or [self._preferred(actions)]
+        share = 1.0 / len(chosen)
+        return tuple(share if index in chosen else 0.0 for index in range(len(actions)))
+
+    def learn(self, interactions: Sequence[LoggedInteraction]) -> None:
+        """Nothing to learn."""
+
+    def _close(self, actions: Sequence[Action]) -> list[int]:
+        affinities = [_number(action, self.setting.affinity) for action in actions]
+        above = [index for index, value in enumerate(affinities) if value > self.setting.threshold]
+        return sorted(above, key=lambda index: -affinities[index])[: self.setting.top_n]
+
+    def _preferred(self, actions: Sequence[Action]) -> int:
+        places = {action.offer_id: index for index, action in enumerate(actions)}
+        return next((places[offer_id] for offer_id in self.setting.priority if offer_id in places), 0)
+
+
+def _number(action: Action, name: str) -> float:
+    """An Affinity feature; 0 when it is missing or no number."""
+    value = action.affinity.get(name, 0.0)
+    return 0.0 if isinstance(value, bool | str) else value

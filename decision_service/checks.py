@@ -1,0 +1,69 @@
+"""What a rank call is refused for, beyond its shape: sizes, moments, repeated ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from hashlib import blake2b
+
+import orjson
+
+from contextual_bandit.loops import LoopConfig
+from contextual_bandit.types import Action, Context
+from decision_service.problems import Problem, bad_field
+from decision_service.schemas import RankIn
+
+MOST_PAIRS = 30_000_000
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+def check_size(context: Context, actions: Sequence[Action], field: str) -> None:
+    """Refuse a decision that would hold the process up: pairs of features times actions are bounded.
+
+    Raises:
+        Problem: 400.
+    """
+    shared = sum(map(len, context.namespaces.values()))
+    pairs = sum((shared + len(action.features) + len(action.affinity)) ** 2 for action in actions)
+    if pairs > MOST_PAIRS:
+        raise bad_field(
+            field + "candidates", len(actions), f"{pairs} pairs of features over all candidates, {MOST_PAIRS} at most"
+        )
+
+
+def hash_request(request: RankIn) -> str:
+    """A hash of everything that was asked except the id, and whether reasons are wanted."""
+    body = request.model_dump(mode="json", exclude={"decision_id", "explain"})
+    return blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+def check_time(loop: LoopConfig, occurred_at: datetime | None, now: datetime, field: str) -> datetime:
+    """The moment that features speak of.
+
+    Raises:
+        Problem: missing on a loop with a simulated clock, or more than 5 minutes off on any other.
+    """
+    if loop.clock == "simulated":
+        if occurred_at is None:
+            raise bad_field(field, None, f"is required: the clock of loop {loop.loop!r} is simulated")
+        return occurred_at
+    if occurred_at is None:
+        return now
+    if abs(occurred_at - now) > CLOCK_TOLERANCE:
+        raise bad_field(field, occurred_at.isoformat(), "is more than 5 minutes off the service's clock")
+    return occurred_at
+
+
+def repeated_id(decision_id: str) -> Problem:
+    """A 409: the id stands for another request."""
+    return Problem(409, "Conflict", f"decision_id {decision_id!r} was used for another request")
+
+
+def check_batch_ids(requests: Sequence[RankIn]) -> None:
+    """Refuse a batch in which one id stands for two different requests."""
+    seen: dict[tuple[str, str], str] = {}
+    for request in requests:
+        if request.decision_id is not None:
+            mark = hash_request(request)
+            if seen.setdefault((request.loop, request.decision_id), mark) != mark:
+                raise repeated_id(request.decision_id)

@@ -1,0 +1,93 @@
+"""What is known of customers on the hot path: in process for at most a second, then Redis, then PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import cast
+
+import redis.asyncio
+from sqlalchemy.exc import SQLAlchemyError
+
+from adapters.customers import POPULATION, CustomerStore, customer_cache_key
+from adapters.records import customer_from
+from adapters.stream_writer import StreamWriter
+from adapters.streams import profile_key
+from contextual_bandit.profile import Population, Profile, decode_population, decode_profile
+from contextual_bandit.types import CustomerRecord
+from decision_service.together import Together
+
+MOST_CACHED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """What the stores hold of a customer, as of the read."""
+
+    profile: Profile | None
+    record: CustomerRecord
+
+
+NOBODY = Customer(None, CustomerRecord())
+
+
+class Customers:
+    """Profiles, records and the population; a decision without them is better than none."""
+
+    def __init__(
+        self, client: redis.asyncio.Redis, writer: StreamWriter, store: CustomerStore, cache_seconds: float
+    ) -> None:
+        self._client = client
+        self._writer = writer
+        self._together = Together[str, tuple[bytes, bytes]](
+            lambda customer_ids: store.read_through(customer_ids, remember=not writer.is_away)
+        )
+        self._cache_seconds = cache_seconds
+        self._cache: OrderedDict[str, tuple[float, Customer]] = OrderedDict()
+        self._population: tuple[float, Population] = (0.0, Population())
+
+    async def known(self, customer_id: str | None) -> Customer:
+        """What is known of a customer; nothing of an unknown or absent one."""
+        if customer_id is None:
+            return NOBODY
+        now = time.monotonic()
+        cached = self._cache.get(customer_id)
+        if cached is not None and cached[0] > now:
+            return cached[1]
+        state, record = await self._read(customer_id)
+        customer = Customer(decode_profile(state) if state else None, customer_from(record or b""))
+        self._cache[customer_id] = (now + self._cache_seconds, customer)
+        if len(self._cache) > MOST_CACHED:
+            self._cache.popitem(last=False)
+        return customer
+
+    async def _read(self, customer_id: str) -> tuple[bytes | None, bytes | None]:
+        state = record = None
+        if not self._writer.is_away:
+            keys = [profile_key(customer_id), customer_cache_key(customer_id)]
+            with self._writer.noting_absence():
+                state, record = cast("list[bytes | None]", await self._client.mget(keys))
+        if state is None or record is None:
+            with suppress(SQLAlchemyError):
+                found = await self._together.get(customer_id)
+                stored_state, stored_record = found or (None, None)
+                state, record = state or stored_state, record or stored_record
+        return state, record
+
+    async def population(self) -> Population:
+        """What is usual among all customers."""
+        now = time.monotonic()
+        if self._population[0] <= now:
+            state = None
+            if not self._writer.is_away:
+                with self._writer.noting_absence():
+                    state = cast("bytes | None", await self._client.get(profile_key(POPULATION)))
+            if state is None:
+                with suppress(SQLAlchemyError):
+                    stored = await self._together.get(POPULATION)
+                    state = stored[0] if stored else None
+            fresh = decode_population(state) if state else self._population[1]
+            self._population = (now + max(self._cache_seconds, 0.1), fresh)
+        return self._population[1]

@@ -1,0 +1,78 @@
+"""The catalogue and precomputed values as a service process holds them: prepared once per change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from adapters.units import Entry, entries
+from contextual_bandit.actions import offer_features
+from contextual_bandit.cells import Cells, decode_cells
+from contextual_bandit.eligibility import PreparedOffer, prepare
+from contextual_bandit.similarity import Similarity, decode_similarity
+from contextual_bandit.thresholds import RfmThresholds, decode_thresholds
+from contextual_bandit.types import Features, Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All offers at one version, by id: with their gates, their features as the policy sees them, and their units.
+
+    ``sensitive`` are the categories that sensitive offers are in, with the tags whose consent opens them.
+    """
+
+    version: int = -1
+    offers: Mapping[str, Offer] = field(default_factory=dict)
+    features: Mapping[str, Features] = field(default_factory=dict)
+    prepared: Mapping[str, PreparedOffer] = field(default_factory=dict)
+    units: Mapping[str, Entry] = field(default_factory=dict)
+    sensitive: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def hidden(self, consents: frozenset[str]) -> frozenset[str]:
+        """The sensitive categories that these consents do not open."""
+        return frozenset(category for category, tags in self.sensitive.items() if not tags <= consents)
+
+
+@dataclass(frozen=True, slots=True)
+class Precomputed:
+    """What jobs computed of all customers: rates of demographic cells, similar items, limits of quintiles."""
+
+    cells: Cells | None = None
+    similarity: Similarity = field(default_factory=Similarity)
+    thresholds: RfmThresholds = field(default_factory=RfmThresholds)
+
+    def with_value(self, name: str, value: bytes) -> Precomputed:
+        """The same with one stored value read anew."""
+        return replace(self, **{name: PRECOMPUTED[name](value)})
+
+
+# By name: how a stored value is read.
+PRECOMPUTED: Mapping[str, Callable[[bytes], Any]] = {
+    "cells": decode_cells,
+    "similarity": decode_similarity,
+    "thresholds": decode_thresholds,
+}
+
+
+def make_catalogue(version: int, offers: Sequence[Offer], before: Catalogue) -> Catalogue:
+    """Everything that decisions need of the offers; what has not changed since ``before`` is taken over."""
+    prepared = {offer.offer_id: _prepared(offer, before) for offer in offers}
+    sensitive: dict[str, frozenset[str]] = {}
+    for entry in prepared.values():
+        if entry.sensitive:
+            category = entry.offer.category
+            sensitive[category] = sensitive.get(category, frozenset()) | frozenset(entry.sensitive)
+    return Catalogue(
+        version,
+        {offer.offer_id: offer for offer in offers},
+        {offer.offer_id: offer_features(offer) for offer in offers},
+        prepared,
+        entries(offers),
+        sensitive,
+    )
+
+
+def _prepared(offer: Offer, before: Catalogue) -> PreparedOffer:
+    known = before.prepared.get(offer.offer_id)
+    return known if known is not None and known.offer == offer else prepare(offer)
