@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 import orjson
 import redis
-from sqlalchemy import Connection, Engine, delete, func, select, text, update
+from sqlalchemy import Connection, Engine, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from adapters.catalogue import audit
 from adapters.copying import copy_rows
+from adapters.erasure import ERASURES_KEY, Erasure, ProfileErasures
 from adapters.locks import WriterConnection
 from adapters.records import customer_from, customer_json
 from adapters.streams import ACTIVITY_STREAM, profile_key
 from adapters.tables import activities, customers, profiles, set_aside_events, stream_positions
+from adapters.units import seen_key
 from contextual_bandit.profile import Activity, Population, Profile, decode_population, decode_profile
 from contextual_bandit.types import CustomerRecord
 
@@ -41,7 +43,8 @@ class CustomerStore:
             connection.execute(
                 insert(customers).values(row).on_conflict_do_update(index_elements=["customer_id"], set_=row)
             )
-        self._client.set(customer_cache_key(customer_id), data, ex=CACHE_SECONDS)
+            # While the row is locked, so that an erasure that waits for it deletes the key after this.
+            self._client.set(customer_cache_key(customer_id), data, ex=CACHE_SECONDS)
 
     def get(self, customer_id: str) -> CustomerRecord | None:
         """A customer's record."""
@@ -50,56 +53,49 @@ class CustomerStore:
             found = connection.execute(query).scalar_one_or_none()
         return None if found is None else customer_from(orjson.dumps(found))
 
-    def delete(self, customer_id: str, actor: str, now: datetime) -> bool:
-        """Forget a customer's record, profile and activities."""
-        with self._engine.begin() as connection:
-            found = connection.execute(delete(customers).where(customers.c.customer_id == customer_id)).rowcount
-            known = connection.execute(delete(profiles).where(profiles.c.customer_id == customer_id)).rowcount
-            connection.execute(delete(activities).where(activities.c.customer_id == customer_id))
-            if found or known:
-                audit(connection, now, actor, "customer.delete", customer_id, {})
-        self._client.delete(customer_cache_key(customer_id), profile_key(customer_id))
-        return bool(found or known)
-
     def read_through(self, customer_ids: Sequence[str], *, remember: bool) -> dict[str, tuple[bytes, bytes]]:
         """Profiles and records (JSON) from PostgreSQL for those whom the cache lacks; empty where there is none.
 
         With ``remember`` the cache keeps them, also what does not exist. Keys are set only where absent, so that a
-        writer's newer value is never replaced.
+        writer's newer value is never replaced, and not when anybody was erased while PostgreSQL was read.
         """
         wanted = list(customer_ids)
-        with self._engine.connect() as connection:
-            states = dict(
-                connection.execute(
-                    select(profiles.c.customer_id, profiles.c.state).where(profiles.c.customer_id == func.any(wanted))
-                )
-                .tuples()
-                .all()
-            )
-            records = dict(
-                connection.execute(
-                    select(customers.c.customer_id, customers.c.record).where(
-                        customers.c.customer_id == func.any(wanted)
-                    )
-                )
-                .tuples()
-                .all()
-            )
-        found = {name: (bytes(states.get(name, b"")), orjson.dumps(records.get(name, {}))) for name in wanted}
-        if remember:
-            pipeline = self._client.pipeline(transaction=False)
-            for name, (state, record) in found.items():
-                pipeline.set(profile_key(name), state, nx=True, ex=CACHE_SECONDS)
-                pipeline.set(customer_cache_key(name), record, nx=True, ex=CACHE_SECONDS)
-            with suppress(redis.RedisError):
-                pipeline.execute()
+        with self._client.pipeline() as pipeline:
+            remember = remember and _is_watched(pipeline)
+            found = self._stored(wanted)
+            if remember:
+                pipeline.multi()
+                for name, (state, record) in found.items():
+                    pipeline.set(profile_key(name), state, nx=True, ex=CACHE_SECONDS)
+                    pipeline.set(customer_cache_key(name), record, nx=True, ex=CACHE_SECONDS)
+                with suppress(redis.RedisError):
+                    pipeline.execute()
         return found
+
+    def _stored(self, wanted: list[str]) -> dict[str, tuple[bytes, bytes]]:
+        with self._engine.connect() as connection:
+            known = select(profiles.c.customer_id, profiles.c.state).where(profiles.c.customer_id == func.any(wanted))
+            states = {row.customer_id: row.state for row in connection.execute(known)}
+            said = select(customers.c.customer_id, customers.c.record).where(
+                customers.c.customer_id == func.any(wanted)
+            )
+            records = {row.customer_id: row.record for row in connection.execute(said)}
+        return {name: (bytes(states.get(name, b"")), orjson.dumps(records.get(name, {}))) for name in wanted}
 
     def profile(self, customer_id: str) -> bytes | None:
         """A customer's stored profile."""
         query = select(profiles.c.state).where(profiles.c.customer_id == customer_id)
         with self._engine.connect() as connection:
             return connection.execute(query).scalar_one_or_none()
+
+
+def _is_watched(pipeline: Any) -> bool:
+    """Let the pipeline fail should anybody be erased before it runs; False when the server is away."""
+    try:
+        pipeline.watch(ERASURES_KEY)
+    except redis.RedisError:
+        return False
+    return True
 
 
 def customer_cache_key(customer_id: str) -> str:
@@ -126,6 +122,21 @@ class ProfileLog:
     def close(self) -> None:
         """Give the lock back."""
         self._lease.release()
+
+    @property
+    def erasures(self) -> ProfileErasures:
+        """Customers erased on the connection that commits."""
+        return ProfileErasures(self._connection)
+
+    def erase(self, erasure: Erasure, population: Population, now: datetime) -> None:
+        """Delete a customer, and what the cache has; who read PostgreSQL before does not put it back."""
+        state, customer_id = population.encode(), erasure.customer_id
+        self.erasures.erase(erasure, (POPULATION, state), now)
+        pipeline = self._client.pipeline()
+        pipeline.incr(ERASURES_KEY)
+        pipeline.delete(profile_key(customer_id), customer_cache_key(customer_id), seen_key(customer_id))
+        pipeline.set(profile_key(POPULATION), state)
+        pipeline.execute()
 
     def load(self) -> tuple[str, Population]:
         """The committed position, and the population."""

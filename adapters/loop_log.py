@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.copying import copy_rows
+from adapters.erasure import LoopErasures
 from adapters.interaction_log import outcome_from_row, position_key
 from adapters.locks import WriterConnection
 from adapters.tables import (
@@ -47,6 +48,11 @@ class LoopLog:
     @property
     def _connection(self) -> Connection:
         return self._lease.connection
+
+    @property
+    def erasures(self) -> LoopErasures:
+        """Customers erased on the connection that commits."""
+        return LoopErasures(self._connection, self.loop)
 
     def close(self) -> None:
         """Give the lock back."""

@@ -46,6 +46,10 @@ class Logged:
     draw: Draw | None = None
 
 
+class DrawUnknown(redis.RedisError):
+    """The stream went away while a limited draw was on its way: what was drawn, if anything, only the log will tell."""
+
+
 class UnitsUnknown(RuntimeError):
     """The store has lost its counts of units; they must be made anew from the log before a limited draw."""
 
@@ -65,6 +69,7 @@ class StreamWriter:
         self._wake = asyncio.Event()
         self._sending = asyncio.Lock()
         self._away_until = 0.0
+        self._was_away = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -82,6 +87,7 @@ class StreamWriter:
 
     def _note_away(self) -> None:
         self._away_until = time.monotonic() + RETRY_SECONDS
+        self._was_away = True
 
     async def start(self) -> None:
         """Take over what dead processes left, and start sending."""
@@ -114,6 +120,7 @@ class StreamWriter:
 
         Raises:
             UnitsUnknown: the counts are lost; nothing was logged.
+            DrawUnknown: the stream went away meanwhile; asking again with the same id tells what was drawn.
         """
         call = Call(loop_stream(loop), message, decided_key(loop, decision_id), request_hash, ttl_seconds, limited)
         known, stored_hash, position, *drawn = await self._enqueue(call)
@@ -145,11 +152,13 @@ class StreamWriter:
     async def _send(self, batch: Sequence[tuple[Call, asyncio.Future[Any]]]) -> None:
         calls = [call for call, _ in batch]
         try:
-            replies = await self._try(calls)
+            replies, is_sent = await self._try(calls)
             if replies is None:
-                calls = [_without_units(call) for call in calls]
-                await asyncio.to_thread(self._spool.append, calls, datetime.now(UTC))
-                replies = [_spooled_reply(call) for call in calls]
+                # A limited draw that may have happened is not made again: the two could differ.
+                waiting = [_without_units(call) for call in calls if not (is_sent and call.limited)]
+                if waiting:
+                    await asyncio.to_thread(self._spool.append, waiting, datetime.now(UTC))
+                replies = [DrawUnknown() if is_sent and call.limited else _spooled_reply(call) for call in calls]
         except Exception as error:
             log.exception("messages refused")
             replies = [error] * len(calls)
@@ -161,11 +170,18 @@ class StreamWriter:
             else:
                 future.set_result(reply)
 
-    async def _try(self, calls: Sequence[Call]) -> list[Any] | None:
-        """Send what waits on disk and then ``calls``; None while the server is away."""
+    async def _try(self, calls: Sequence[Call]) -> tuple[list[Any] | None, bool]:
+        """Send what waits on disk and then ``calls``; no replies while the server is away.
+
+        Also says whether ``calls`` may have reached the server.
+        """
         if self.is_away:
-            return None
+            return None, False
+        is_sent = False
         try:
+            if self._was_away:
+                await self._client.ping()
+                self._was_away = False
             if not self._spool.is_empty:
                 try:
                     await self._drain()
@@ -173,13 +189,14 @@ class StreamWriter:
                     # New messages queue up behind what the server refuses, so that their order stays.
                     log.exception("the stream refuses what waited")
                     self._note_away()
-                    return None
+                    return None, False
+            is_sent = bool(calls)
             replies = await self._execute(calls) if calls else []
         except AWAY as error:
             log.warning("the stream is away; messages go to the spool", extra={"error": repr(error)})
             self._note_away()
-            return None
-        return replies
+            return None, is_sent
+        return replies, is_sent
 
     async def _drain(self) -> None:
         """Announce what waited, send it, and say that it has come; done again from the start if it fails between.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import redis
@@ -90,6 +90,16 @@ class StreamReader:
     def trim(self, stream: str, position: str) -> None:
         """Forget messages before ``position``, which must be committed."""
         self._client.xtrim(stream, minid=position, approximate=True)
+
+    def trim_through(self, stream: str, position: str) -> None:
+        """Forget every message up to and including ``position``, which must be committed."""
+        milliseconds, _, number = position.partition("-")
+        self._client.xtrim(stream, minid=f"{milliseconds}-{int(number or 0) + 1}", approximate=False)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Forget keys."""
+        for start in range(0, len(keys), 1000):
+            self._client.delete(*keys[start : start + 1000])
 
     def mark_applied(self, stream: str, position: str) -> None:
         """Tell callers that wait that everything up to ``position`` is applied."""

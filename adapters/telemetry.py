@@ -48,6 +48,9 @@ class ServiceMetrics:
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
         )  # fmt: skip
         self.decisions = Counter("offerloop_decisions", "Decisions logged", ["loop", "use"])
+        self.dropped = Counter(
+            "offerloop_dropped_features", "Features that a loop's schema did not let in", ["loop"]
+        )  # fmt: skip
         self.repeats = Counter("offerloop_repeated_ranks", "Rank calls answered from the log", ["loop"])
         self.outcomes = Counter("offerloop_outcomes", "Outcomes accepted", ["loop"])
         self.activities = Counter("offerloop_activities", "Activities accepted")

@@ -140,13 +140,16 @@ def apply_changes(engine: Engine, client: redis.Redis, loop: str) -> int:
 
 
 def _versions(connection: Connection, wanted: set[tuple[str, int]]) -> dict[tuple[str, int], Entry]:
-    query = select(offer_versions).where(offer_versions.c.offer_id.in_({offer_id for offer_id, _ in wanted}))
+    """The counted offers among these versions; version 0 (sent with a request) stands for the newest."""
+    names = {offer_id for offer_id, _ in wanted}
+    query = select(offer_versions).where(offer_versions.c.offer_id.in_(names)).order_by(offer_versions.c.version)
     found: dict[tuple[str, int], Entry] = {}
     for row in connection.execute(query):
-        version = (row.offer_id, row.version)
-        prepared = entries([offer_from(*version, row.record)]) if version in wanted else {}
-        if row.offer_id in prepared:
-            found[version] = prepared[row.offer_id]
+        for version in {row.version, 0}:
+            if (row.offer_id, version) in wanted:
+                prepared = entries([offer_from(row.offer_id, row.version, row.record)])
+                if row.offer_id in prepared:
+                    found[row.offer_id, version] = prepared[row.offer_id]
     return found
 
 

@@ -142,7 +142,9 @@ if ARGV[4] then
   end
   local listed = {}
   for index = 1, #served do
-    if masked[index] then listed[#listed + 1] = '[' .. (index - 1) .. ',' .. masked[index] .. ']' end
+    if masked[index] and not (spec.preferred and masked[index] == 5) then
+      listed[#listed + 1] = '[' .. (index - 1) .. ',' .. masked[index] .. ']'
+    end
   end
   local drawn = '[[' .. table.concat(listed, ',') .. '],' .. ((chosen or 0) - 1) .. ',' .. took .. ']'
   message = string.sub(message, 1, -3) .. ',"limited":' .. drawn .. '}}'
@@ -163,7 +165,7 @@ class LimitedDraw:
     """A draw that must happen where units are counted.
 
     ``served`` and ``tiers`` are in the order of the decision's actions, ``offers`` the (index, entry) of those whose
-    shows are counted, ``now_ms`` the moment that windows are about.
+    shows are counted, ``now_ms`` the moment that windows are about. ``preferred``: the tiers are a baseline's order.
     """
 
     served: tuple[float, ...]
@@ -172,6 +174,7 @@ class LimitedDraw:
     customer_id: str | None
     offers: tuple[tuple[int, Entry], ...]
     tiers: tuple[int, ...] | None
+    preferred: bool = False
 
     def keys(self) -> list[str]:
         """The script's keys after the stream and the decision's own."""
@@ -188,13 +191,13 @@ class LimitedDraw:
             "offers": [[index, entry.spec] for index, entry in self.offers],
         }
         if self.tiers is not None:
-            spec["tiers"] = self.tiers
+            spec |= {"tiers": self.tiers, "preferred": self.preferred}
         return orjson.dumps(spec)
 
     def without_units(self) -> Draw:
         """The draw while the counts are away: what has limits counts as exhausted, so that none is exceeded."""
         closed = {index: CAP_EXHAUSTED for index, entry in self.offers if entry.is_limited}
-        return draw(self.served, self.number, closed, self.tiers)
+        return draw(self.served, self.number, closed, self.tiers, preferred=self.preferred)
 
 
 @dataclass(frozen=True, slots=True)

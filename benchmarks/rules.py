@@ -36,7 +36,7 @@ BLOCK_SECONDS = 0.1
 
 
 def measure(installation: Installation, repetitions: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Seconds per call of the three kinds of offers, in turn.
+    """Median time per call over the three kinds of offers, in turn.
 
     Args:
         installation: Stores and a data folder of the benchmark's own.

@@ -23,13 +23,29 @@ class BaselinePolicy:
         share = 1.0 / len(chosen)
         return tuple(share if index in chosen else 0.0 for index in range(len(actions)))
 
+    def tiers(self, actions: Sequence[Action]) -> tuple[int, ...]:
+        """The order in which actions are preferred, for a draw that may leave some out: the highest left is served."""
+        close = self._above(actions)
+        listed = [index for _, index in sorted(
+            (self.setting.priority.index(action.offer_id), index)
+            for index, action in enumerate(actions) if action.offer_id in self.setting.priority
+        )]  # fmt: skip
+        order = list(dict.fromkeys([*close, *listed, *range(len(actions))]))
+        places = {index: len(order) - place for place, index in enumerate(order)}
+        return tuple(
+            len(order) + 1 if index in close[: self.setting.top_n] else places[index] for index in range(len(actions))
+        )
+
     def learn(self, interactions: Sequence[LoggedInteraction]) -> None:
         """Nothing to learn."""
 
     def _close(self, actions: Sequence[Action]) -> list[int]:
+        return self._above(actions)[: self.setting.top_n]
+
+    def _above(self, actions: Sequence[Action]) -> list[int]:
         affinities = [_number(action, self.setting.affinity) for action in actions]
         above = [index for index, value in enumerate(affinities) if value > self.setting.threshold]
-        return sorted(above, key=lambda index: -affinities[index])[: self.setting.top_n]
+        return sorted(above, key=lambda index: -affinities[index])
 
     def _preferred(self, actions: Sequence[Action]) -> int:
         places = {action.offer_id: index for index, action in enumerate(actions)}

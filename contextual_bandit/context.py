@@ -20,6 +20,8 @@ from contextual_bandit.weather import (
     COLDEST_CELSIUS,
     CONDITIONS,
     HOTTEST_CELSIUS,
+    PRECIPITATION_BANDS,
+    TEMPERATURE_BANDS,
     WETTEST_MM,
     Observation,
     condition_of_word,
@@ -31,7 +33,13 @@ PERSONAL = frozenset("DHP")
 OWN = frozenset("DHLPSW")
 AGE_BANDS = ((18, "0-17"), (25, "18-24"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (65, "55-64"))
 OLDEST_BAND = "65+"
+WEATHER_WORDS = {
+    "band": tuple(name for _, name in TEMPERATURE_BANDS),
+    "precipitation": tuple(name for _, name in PRECIPITATION_BANDS),
+}
 BOUGHT_DECAY = tuple(0.5 ** (age / HALF_LIVES_DAYS["r16"]) for age in range(HORIZON_DAYS))
+# How far the store is says where the customer lives.
+STORE_DISTANCE = ("store_km", "store_distance")
 RAW_WEATHER = ("temperature_c", "precipitation_mm", "condition")
 
 
@@ -51,6 +59,7 @@ class Known:
     weather_source: str = "missing"
     thresholds: RfmThresholds = field(default_factory=RfmThresholds)
     personalise: bool = True
+    region_source: str = "stored"
 
 
 def build_context(
@@ -76,7 +85,7 @@ def build_context(
         _put(namespaces, sources, "P", known.record.preferences, "stored")
     namespaces["S"] = season_at(now, known.region, loop.time_zone, loop.sales_dates)
     sources["S"] = "clock"
-    _put(namespaces, sources, "L", location_features(known.region_name), "stored")
+    _put(namespaces, sources, "L", location_features(known.region_name), known.region_source)
     _put(namespaces, sources, "W", weather_features(known.weather) if known.weather else {}, known.weather_source)
     for name, given in sent.items():
         features = _derived(name, given if known.personalise else _impersonal(loop, name, given))
@@ -85,6 +94,8 @@ def build_context(
         namespaces[name] = {**namespaces.get(name, {}), **features}
         if name in OWN:
             sources |= {f"{name}.{feature}": "request" for feature in features}
+            if sources.get(name, "missing") == "missing":
+                sources[name] = "request"
     return Context(namespaces), sources
 
 
@@ -130,7 +141,7 @@ def _impersonal(loop: LoopConfig, name: str, features: Features) -> Features:
     if name in PERSONAL:
         return {}
     if name in OWN:
-        return features
+        return _without(features, *STORE_DISTANCE)
     if loop.schema is None:
         return {}
     found = {feature: spec_of(loop.schema, path_of(name, feature)) for feature in features}
@@ -146,20 +157,33 @@ def _derived(name: str, features: Features) -> Features:
         if isinstance(distance, bool | str) or distance < 0.0:
             raise BadFeature("context.location.store_km", distance, "must be kilometres, at least 0")
         return {**_without(features, "store_km"), **location_features(None, distance)}
+    if name == "W":
+        _check_words(features)
     if name == "W" and ("temperature_c" in features or "precipitation_mm" in features):
         return {**_without(features, *RAW_WEATHER), **weather_features(_sent_weather(features))}
+    if name == "W" and "condition" in features:
+        return {**features, "condition": _condition(features)}
     return features
+
+
+def _check_words(features: Features) -> None:
+    for name, known in WEATHER_WORDS.items():
+        if name in features and features[name] not in known:
+            raise BadFeature(f"context.weather.{name}", features[name], f"must be one of {', '.join(known)}")
 
 
 def _sent_weather(features: Features) -> Observation:
     temperature = _within(features, "temperature_c", COLDEST_CELSIUS, HOTTEST_CELSIUS)
     precipitation = _within(features, "precipitation_mm", 0.0, WETTEST_MM)
+    return Observation(temperature, precipitation, _condition(features))
+
+
+def _condition(features: Features) -> str:
     word = features.get("condition")
     condition = condition_of_word(word) if isinstance(word, str) else None
     if condition is None:
-        why = f"must be one of {', '.join(CONDITIONS)} beside temperature_c and precipitation_mm"
-        raise BadFeature("context.weather.condition", word, why)
-    return Observation(temperature, precipitation, condition)
+        raise BadFeature("context.weather.condition", word, f"must be one of {', '.join(CONDITIONS)}")
+    return condition
 
 
 def _within(features: Features, name: str, low: float, high: float) -> float:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from contextual_bandit.baseline import BaselinePolicy
 from contextual_bandit.holdout import in_holdout
-from contextual_bandit.limits import as_fallback, mask, masked_indices
+from contextual_bandit.limits import HOLDOUT, as_fallback, mask, masked_indices
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.policy import FirstActionPolicy, Policy, pick, uniform_number, with_floor, with_promotion
 from contextual_bandit.types import Action, Context, Decision, Distribution, Removed, SlotDecision
@@ -81,7 +81,7 @@ def decide(loop: LoopConfig, serving: ServingPolicy, moment: Moment, choice: Cho
     policy: Policy = serving.policy
     if in_holdout(loop.loop, moment.customer_id, loop.holdout):
         if loop.holdout.serves == "no_offer":
-            removed = [*choice.removed, *(Removed(action.offer_id, "holdout") for action in choice.actions)]
+            removed = [*choice.removed, *(Removed(action.offer_id, HOLDOUT) for action in choice.actions)]
             shown = choice.fallback.offer_id
             others = tuple(entry for entry in removed if entry.offer_id != shown)
             decision = replace(decision, actions=(choice.fallback,), removed=others)

@@ -16,6 +16,8 @@ MOST_RULES = 100
 # Years, for a sensitive offer that names no minimum age of its own.
 SENSITIVE_AGE = 18
 SENSITIVE_AGES = {"alcohol": 21}
+# A sensitive offer may ask for less than these, but not for less than this.
+LOWEST_SENSITIVE_AGE = 16
 OLDEST = 130
 # In the order of the gates: the first that fails gives the reason.
 REASONS = (
@@ -124,12 +126,19 @@ def prepare(offer: Offer) -> PreparedOffer:
     Raises:
         BadRule: as ``check_offer``.
     """
-    # However a tag is spelled, its offer needs the consent; a category of such a name counts as one.
-    sensitive = tuple(sorted(SENSITIVE_TAGS & {tag.strip().casefold() for tag in (*offer.tags, offer.category)}))
+    # A category of such a name counts as a tag.
+    sensitive = tuple(sorted(sensitive_words((*offer.tags, offer.category))))
     minimum_age = offer.minimum_age
-    if minimum_age is None and sensitive:
-        minimum_age = max(SENSITIVE_AGES.get(tag, SENSITIVE_AGE) for tag in sensitive)
+    if sensitive:
+        if minimum_age is None:
+            minimum_age = max(SENSITIVE_AGES.get(tag, SENSITIVE_AGE) for tag in sensitive)
+        minimum_age = max(minimum_age, LOWEST_SENSITIVE_AGE)
     return PreparedOffer(offer, offer_facts(offer), sensitive, minimum_age, _prepared(offer.rules, "rules", "rule"))
+
+
+def sensitive_words(words: Iterable[str]) -> frozenset[str]:
+    """The sensitive tags among words, however they are spelled."""
+    return SENSITIVE_TAGS & {word.strip().casefold() for word in words}
 
 
 def prepare_rules(rules: Sequence[Rule], path: str = "rules") -> LoopRules:
@@ -146,9 +155,13 @@ def check_offer(offer: Offer) -> None:
 
     Raises:
         BadRule: a bad rule, a code that is repeated or does not match [a-z0-9_-]{1,64}, or more than 100 rules; its
-            path begins with ``rules.N``.
+            path begins with ``rules.N``. Also a sensitive offer's minimum age below 16.
     """
     _prepared(offer.rules, "rules", "rule")
+    is_low = offer.minimum_age is not None and offer.minimum_age < LOWEST_SENSITIVE_AGE
+    if is_low and sensitive_words((*offer.tags, offer.category)):
+        why = f"a sensitive offer asks for at least {LOWEST_SENSITIVE_AGE} years"
+        raise BadRule("minimum_age", offer.minimum_age, why)
 
 
 def check_rules(rules: Sequence[Rule], path: str) -> None:

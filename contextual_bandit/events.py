@@ -118,9 +118,13 @@ def decision_payload(decision: Decision) -> dict[str, Any]:
     }
 
 
-def limited_payload(decision: Decision, fallback: Action) -> dict[str, Any]:
-    """A decision before its draw, which happens where units are counted and is added by ``with_draw``."""
-    return {**decision_payload(decision), "fallback": _action_payload(fallback)}
+def limited_payload(decision: Decision, fallback: Action, preferred: Sequence[int] | None = None) -> dict[str, Any]:
+    """A decision before its draw, which happens where units are counted and is added by ``with_draw``.
+
+    ``preferred`` is a baseline's own order of the actions.
+    """
+    payload = {**decision_payload(decision), "fallback": _action_payload(fallback)}
+    return payload if preferred is None else {**payload, "preferred": preferred}
 
 
 def with_draw(message: bytes, drawn: Draw) -> bytes:
@@ -178,7 +182,8 @@ def decision_from(payload: Mapping[str, Any]) -> Decision:
     )
     if "limited" not in payload:
         return decision
-    return resolve(decision, draw_from(payload["limited"]), _action_from(payload["fallback"], {}))
+    fallback = _action_from(payload["fallback"], {})
+    return resolve(decision, draw_from(payload["limited"]), fallback, payload.get("preferred"))
 
 
 def outcome_payload(outcome_id: str, decision_id: str, kind: str, value: float, final: bool) -> dict[str, Any]:

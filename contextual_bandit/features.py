@@ -13,6 +13,8 @@ RESERVED_LETTERS = frozenset("ADHLOPSW")
 OWN_GROUPS = {
     "demographics": "D", "history": "H", "location": "L", "preferences": "P", "season": "S", "weather": "W",
 }  # fmt: skip
+# Where every name that could be a person's is refused.
+PERSONAL_GROUPS = ("demographics", "preferences")
 LOOSE_NAMESPACE = "c"
 LARGEST_NUMBER = 1e9
 DEEPEST = 8
@@ -52,7 +54,7 @@ def rebuild_context(raw: Mapping[str, Any]) -> dict[str, dict[str, FeatureValue]
     for name, value in raw.items():
         if not _kept(name, value, "context"):
             continue
-        check_identity({name: value}, "context", PERSON_NAMES if name == "demographics" else IDENTITY_NAMES)
+        check_identity({name: value}, "context", PERSON_NAMES if name in PERSONAL_GROUPS else IDENTITY_NAMES)
         if isinstance(value, Mapping):
             target = namespaces.setdefault(OWN_GROUPS.get(name) or _namespace(name), {})
             _flatten(target, "", value, f"context.{name}", 1)

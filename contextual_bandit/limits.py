@@ -6,7 +6,7 @@ units are counted: both add probabilities from the first action to the last, so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -28,6 +28,8 @@ REASONS: Mapping[int, str] = MappingProxyType(
         LOWER_PRIORITY: "lower_priority",
     }
 )
+# The reason of offers that a holdout without offers is not shown.
+HOLDOUT = "holdout"
 UNLIMITED = Limits()
 
 
@@ -62,7 +64,12 @@ def mask(served: Sequence[float], masked: frozenset[int]) -> tuple[float, ...]:
 
 
 def draw(
-    served: Sequence[float], number: float, exhausted: Mapping[int, int], tiers: Sequence[int] | None = None
+    served: Sequence[float],
+    number: float,
+    exhausted: Mapping[int, int],
+    tiers: Sequence[int] | None = None,
+    *,
+    preferred: bool = False,
 ) -> Draw:
     """Mask the exhausted, and with ``tiers`` all but the highest one left, then pick at ``number``.
 
@@ -71,21 +78,28 @@ def draw(
         number: the decision's own number in [0, 1).
         exhausted: the reason's code by index.
         tiers: each action's priority.
+        preferred: the tiers are a baseline's own order, and no reason to remove anything.
     """
-    left = [index for index in range(len(served)) if index not in exhausted]
-    masked = dict(exhausted)
-    if tiers is not None and left:
-        best = max(tiers[index] for index in left)
-        masked |= {index: LOWER_PRIORITY for index in left if tiers[index] < best}
-    if len(masked) == len(served):
+    lower = below(tiers, exhausted)
+    masked = {**exhausted, **dict.fromkeys(() if preferred else lower, LOWER_PRIORITY)}
+    if len(exhausted) == len(served):
         return Draw(tuple(sorted(masked.items())), -1)
-    return Draw(tuple(sorted(masked.items())), pick(mask(served, frozenset(masked)), number))
+    return Draw(tuple(sorted(masked.items())), pick(mask(served, frozenset(exhausted) | lower), number))
 
 
-def resolve(decision: Decision, drawn: Draw, fallback: Action) -> Decision:
+def below(tiers: Sequence[int] | None, exhausted: Collection[int]) -> frozenset[int]:
+    """The actions that are left but not of the highest tier left."""
+    if tiers is None:
+        return frozenset()
+    best = max((tier for index, tier in enumerate(tiers) if index not in exhausted), default=0)
+    return frozenset(index for index, tier in enumerate(tiers) if index not in exhausted and tier < best)
+
+
+def resolve(decision: Decision, drawn: Draw, fallback: Action, preferred: Sequence[int] | None = None) -> Decision:
     """The decision as it was drawn: masked actions are removed with their reasons and have probability 0.
 
-    When nothing was left it is a fallback: no distribution, no propensity.
+    When nothing was left it is a fallback: no distribution, no propensity. ``preferred`` is a baseline's own order of
+    the actions: all but the highest left have probability 0, and are not removed.
     """
     removed = (
         *decision.removed,
@@ -96,7 +110,8 @@ def resolve(decision: Decision, drawn: Draw, fallback: Action) -> Decision:
     slot = decision.slots[0]
     if slot.distribution is None:
         return decision
-    served = mask(slot.distribution.served, frozenset(index for index, _ in drawn.masked))
+    out = frozenset(index for index, _ in drawn.masked)
+    served = mask(slot.distribution.served, out | below(preferred, out))
     fresh = SlotDecision(
         drawn.chosen, Distribution(slot.distribution.policy, served), served[drawn.chosen], slot.draw
     )  # fmt: skip

@@ -220,7 +220,7 @@ class Outcome:
 class LoggedInteraction:
     """A closed decision with its reward; the only input of learning and of off-policy evaluation.
 
-    ``sequence`` counts the loop's interactions from 1 without gaps, in the order in which they closed.
+    ``sequence`` counts the loop's interactions from 1 in the order in which they closed; gaps are erased customers.
     """
 
     sequence: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contextual_bandit.actions import no_offer
 from contextual_bandit.eligibility import LoopRules, PreparedOffer, Situation, prepare, reason_against, split
@@ -92,6 +92,11 @@ def _inline(entry: CandidateIn, catalogue: Catalogue, path: str) -> tuple[Prepar
     features = rebuild_features(entry.features, path)
     category = features.get("category")
     name = category if isinstance(category, str) else ""
+    known = catalogue.prepared.get(entry.offer_id)
+    if known is not None:
+        # An offer of the catalogue keeps its gates and limits, whatever features a request gives it.
+        offer = replace(known.offer, category=name or known.offer.category, features=features, version=0)
+        return replace(known, offer=offer), features
     # What is sensitive in the catalogue is so when it comes with a request.
     tags = tuple(sorted(catalogue.sensitive.get(name, ())))
     return prepare(Offer(entry.offer_id, name, features=features, tags=tags, version=0)), features

@@ -98,17 +98,6 @@ async def get_customer(customer_id: Id, request: Request, caller: Reader) -> Cus
     return await _customer(_service(request), customer_id)
 
 
-@router.delete(
-    "/v1/customers/{customer_id}", status_code=204, tags=["customers"], summary="Delete a customer", responses=NOT_FOUND
-)
-async def delete_customer(customer_id: Id, request: Request, caller: Admin) -> Response:
-    """Record, profile and activities go; decisions in the log stay until their retention ends."""
-    service = _service(request)
-    if not await asyncio.to_thread(service.customers.delete, customer_id, caller, utc_now()):
-        raise not_found("customer", customer_id)
-    return Response(status_code=204)
-
-
 @router.get("/v1/loops", tags=["loops"], summary="List loops")
 async def list_loops(request: Request, caller: Reader) -> LoopsOut:
     """Every loop's settings."""

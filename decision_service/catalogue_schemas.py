@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StrictBool, StringConstraints, model_validator
 
 from decision_service.shapes import Id, In, Moment, RegionName
 
@@ -136,7 +136,7 @@ class CustomerIn(In):
 
     demographics: dict[str, Any] = Field({}, examples=[{"age_band": "35-44", "household_size": 3}])
     preferences: dict[str, Any] = Field({}, description="What the customer stated.", examples=[{"likes": "garden"}])
-    consents: dict[Literal["personalise", "health", "pregnancy", "finance", "alcohol"], bool] = Field(
+    consents: dict[Literal["personalise", "health", "pregnancy", "finance", "alcohol"], StrictBool] = Field(
         {}, description="Explicit consents; sensitive offers need theirs."
     )
     age: Annotated[int, Field(ge=0, le=120)] | None = Field(None, description="Serves rules; a policy sees bands only.")

@@ -65,13 +65,15 @@ class Circumstances:
         consents = frozenset(name for name, given in record.consents.items() if given)
         personalise = record.consents.get(PERSONALISE, not loop.consent_required)
         region = request.region or (record.region if personalise else None) or loop.region
+        region_source = "request" if request.region else "stored"
         computed = self._serving.precomputed
         weather, source = await self._weather.at(region, occurred_at)
-        hidden = self._serving.catalogue.hidden(consents)
-        profile = visible(customer.profile, hidden) if personalise else None
+        profile = customer.profile if personalise else None
+        if profile is not None:
+            profile = visible(profile, self._serving.catalogue.hidden(profile.categories, consents))
         known = Known(
             profile, record, region, self._serving.regions.get(region or ""), weather, source,
-            loop.rfm or computed.thresholds, personalise=personalise,
+            loop.rfm or computed.thresholds, personalise, region_source,
         )  # fmt: skip
         prior = self._prior(population, known, loop, occurred_at)
         affinities = Affinities(profile, prior, occurred_at)

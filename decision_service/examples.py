@@ -119,6 +119,19 @@ _JOB = {
     "created_at": "2026-11-23T08:00:00Z",
     "updated_at": "2026-11-23T08:00:09Z",
 }
+_ERASED = {
+    "state": "done",
+    "rows": {"customers": 1, "profiles": 1, "activities": 57},
+    "done_at": "2026-11-23T08:00:01Z",
+}
+_ERASED_LOOP: dict[str, Any] = {
+    "state": "done",
+    "rows": {"decisions": 12, "interactions": 12, "outcomes": 3, "decision_keys": 12},
+    "done_at": "2026-11-23T08:00:02Z",
+    "generation": 2,
+    "models": 31,
+}
+_ERASED_PARTS = {"customer": _ERASED, "loops": {"default": _ERASED_LOOP}}
 _REGION = {
     "time_zone": "America/Los_Angeles",
     "country": "US",
@@ -206,6 +219,18 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "JobIn": {"kind": "precompute"},
     "JobOut": _JOB,
     "JobsOut": {"jobs": [_JOB]},
+    "ErasedOut": _ERASED,
+    "ErasedLoopOut": _ERASED_LOOP,
+    "ErasedPartsOut": _ERASED_PARTS,
+    "ErasureOut": {
+        "receipt_id": "5f0c1d9be2a34c6f8d1e7a90b3c4d5e6",
+        "state": "done",
+        "customer": "blake2b:9b0c7e4b3a7f1c55d7c0f4f7c1f0de0f6d2a1a3c64b8c9c1f5a0f0d4b6a7e812",
+        "actor": "privacy officer",
+        "requested_at": "2026-11-23T08:00:00Z",
+        "done_at": "2026-11-23T08:00:02Z",
+        "erased": _ERASED_PARTS,
+    },
     "RegionIn": _REGION,
     "RegionOut": {"region": "US-WA", **_REGION},
     "RegionsOut": {"regions": [{"region": "US-WA", **_REGION}]},

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters.units import Entry, entries
 from contextual_bandit.actions import offer_features
 from contextual_bandit.cells import Cells, decode_cells
-from contextual_bandit.eligibility import PreparedOffer, prepare
+from contextual_bandit.eligibility import PreparedOffer, prepare, sensitive_words
 from contextual_bandit.similarity import Similarity, decode_similarity
 from contextual_bandit.thresholds import RfmThresholds, decode_thresholds
 from contextual_bandit.types import Features, Offer
@@ -29,9 +29,13 @@ class Catalogue:
     units: Mapping[str, Entry] = field(default_factory=dict)
     sensitive: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def hidden(self, consents: frozenset[str]) -> frozenset[str]:
-        """The sensitive categories that these consents do not open."""
-        return frozenset(category for category, tags in self.sensitive.items() if not tags <= consents)
+    def hidden(self, categories: Iterable[str], consents: frozenset[str]) -> frozenset[str]:
+        """Those of the categories that are sensitive, by an offer's tags or by name, and not opened by consents."""
+        return frozenset(
+            category
+            for category in categories
+            if not (self.sensitive.get(category, frozenset()) | sensitive_words((category,))) <= consents
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,14 @@ from adapters.unit_counts import UnitCounts
 from adapters.units import LimitedDraw
 from contextual_bandit import events
 from contextual_bandit.actions import action_of, no_offer
+from contextual_bandit.baseline import BaselinePolicy
 from contextual_bandit.context import build_context
 from contextual_bandit.decide import Choice, Moment, decide
 from contextual_bandit.features import rebuild_context
 from contextual_bandit.limits import draw, resolve
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.schema import apply_schema
-from contextual_bandit.types import Action, Decision
+from contextual_bandit.types import Action, Decision, Distribution
 from decision_service.candidates import Candidate, asked, eligible, fallback_of, unknown_ids
 from decision_service.checks import check_size, check_time, hash_request, repeated_id
 from decision_service.circumstances import Circumstances
@@ -49,6 +50,7 @@ class Prepared:
     is_logged: bool = False
     fallback: Action = field(default_factory=no_offer)
     limited: LimitedDraw | None = None
+    preferred: tuple[int, ...] | None = None
 
 
 class Ranker:
@@ -127,8 +129,10 @@ class Ranker:
             return decision
         logged = await self._append(prepared)
         if not logged.known:
+            if decision.dropped:
+                self._metrics.dropped.labels(decision.loop).inc(len(decision.dropped))
             if logged.draw is not None:
-                decision = resolve(decision, logged.draw, prepared.fallback)
+                decision = resolve(decision, logged.draw, prepared.fallback, prepared.preferred)
             self._metrics.decisions.labels(decision.loop, decision.use).inc()
             return decision
         if logged.request_hash != decision.request_hash:
@@ -141,7 +145,7 @@ class Ranker:
         decision = prepared.decision
         payload = events.decision_payload(decision)
         if prepared.limited is not None:
-            payload = events.limited_payload(decision, prepared.fallback)
+            payload = events.limited_payload(decision, prepared.fallback, prepared.preferred)
         message = events.encode(events.DECISION, decision.occurred_at, payload)
         for _ in range(TRIES):
             try:
@@ -212,16 +216,31 @@ def _limited(loop: LoopConfig, catalogue: Catalogue, prepared: Prepared, candida
         return prepared
     held = catalogue.units
     offers = [(index, held[entry.offer.offer_id]) for index, entry in enumerate(candidates)
-              if entry.offer.version and entry.offer.offer_id in held]  # fmt: skip
+              if entry.offer.offer_id in held]  # fmt: skip
     tiers = tuple(entry.offer.priority for entry in candidates) if loop.priority_tiers else None
+    preferred = decision.use == "holdout"
+    if preferred and (offers or tiers):
+        # A baseline without its first choice has a second one: its order is drawn from, not its distribution.
+        tiers = _combined(tiers, BaselinePolicy(loop.baseline).tiers(decision.actions))
+        even = (1.0 / len(candidates),) * len(candidates)
+        slot = replace(slot, distribution=Distribution(slot.distribution.policy, even))
+        decision = replace(decision, slots=(slot,))
+    served = slot.distribution.served if slot.distribution else ()
+    prepared = replace(prepared, decision=decision, preferred=tiers if preferred else None)
     if not offers:
         if tiers is None or len(set(tiers)) == 1:
             return prepared
-        drawn = draw(slot.distribution.served, slot.draw, {}, tiers)
-        return replace(prepared, decision=resolve(decision, drawn, prepared.fallback))
+        drawn = draw(served, slot.draw or 0.0, {}, tiers, preferred=preferred)
+        return replace(prepared, decision=resolve(decision, drawn, prepared.fallback, prepared.preferred))
     moment = decision.occurred_at if loop.clock == "simulated" else decision.decided_at
     limited = LimitedDraw(
-        slot.distribution.served, slot.draw, int(moment.timestamp() * 1000), decision.customer_id,
-        tuple(offers), tiers,
-    )  # fmt: skip
+        served, slot.draw or 0.0, int(moment.timestamp() * 1000), decision.customer_id, tuple(offers), tiers, preferred
+    )
     return replace(prepared, limited=limited)
+
+
+def _combined(first: Sequence[int] | None, second: Sequence[int]) -> tuple[int, ...]:
+    """One order out of two: by the first, and among its equals by the second."""
+    pairs = list(zip(first if first is not None else (0,) * len(second), second, strict=True))
+    places = {pair: place for place, pair in enumerate(sorted(set(pairs)))}
+    return tuple(places[pair] for pair in pairs)

@@ -197,7 +197,7 @@ class TickOut(AcceptedOut):
 
 
 class ActionOut(BaseModel):
-    """An eligible offer as the policy saw it."""
+    """An offer as the policy saw it; one that the draw left out stands among the removed too."""
 
     offer_id: str
     version: int = Field(description="The catalogue's; 0 = given with the request.")

@@ -14,6 +14,7 @@ from adapters.catalogue import LoopStore
 from adapters.installation import open_installation
 from adapters.interaction_log import count_loop, first_sequence, read_interactions
 from adapters.locks import WriterConnection
+from adapters.receipts import Receipts
 from adapters.settings import load_settings
 from adapters.snapshots import SnapshotStore
 from adapters.streams import ACTIVITY_STREAM, StreamReader
@@ -62,13 +63,18 @@ def _learn(only: list[str] | None) -> int:
         writers = WriterConnection(engine)
         stores = Stores(engine, client, writers, reader, SnapshotStore(engine, client), loops, metrics)
 
+        erased = Receipts(engine)
+
         def versions() -> dict[str, int]:
-            return {config.loop: config.version for config in loops.all() if only is None or config.loop in only}
+            # A deleted loop is written once more while its log holds somebody who is to be erased.
+            waiting = dict.fromkeys(erased.waiting_deleted_loops(), 0)
+            found = waiting | {config.loop: config.version for config in loops.all()}
+            return {loop: version for loop, version in found.items() if only is None or loop in only}
 
         def open_writer(name: str) -> Writer:
             if name == ACTIVITY_STREAM:
                 return ProfileWriter(writers, client, reader, metrics)
-            config = loops.get(name)
+            config = loops.get(name, deleted=True)
             if config is None:
                 raise LookupError(f"loop {name!r} is gone")
             return LoopWriter(stores, config, settings.checkpoint_seconds)

@@ -185,6 +185,23 @@ class Joiner:
             shown_at = decision.occurred_at if self.config.clock == "simulated" else decision.decided_at
             batch.unit_changes.append(UnitChange(decision, change, shown_at, time))
 
+    def drop(self, decision_ids: Iterable[str]) -> list[UnitChange]:
+        """Forget decisions and what waits for them; returns what becomes of the units that open ones held."""
+        state = self.state
+        batch = Batch(state.position, state.stream_time, state.sequence)
+        for decision_id in decision_ids:
+            state.orphans.pop(decision_id, None)
+            entry = state.open.pop(decision_id, None)
+            if entry is not None:
+                self._note_return(entry, state.stream_time or entry.opened_at, batch)
+        return batch.unit_changes
+
+    def _note_return(self, entry: Open, time: datetime, batch: Batch) -> None:
+        if not entry.active:
+            self._note_units(entry, "inactive", time, batch)
+        elif entry.decision.took_units == HOLDS_STOCK and not _redeemed(entry.outcomes):
+            self._note_units(entry, "unredeemed", time, batch)
+
     def _close_due(self, batch: Batch) -> None:
         if self.state.stream_time is None:
             return
@@ -204,12 +221,10 @@ class Joiner:
     def _close(self, entry: Open, time: datetime, batch: Batch) -> None:
         decision_id = entry.decision.decision_id
         del self.state.open[decision_id]
+        self._note_return(entry, time, batch)
         if not entry.active:
             batch.inactive.append(decision_id)
-            self._note_units(entry, "inactive", time, batch)
             return
-        if entry.decision.took_units == HOLDS_STOCK and not _redeemed(entry.outcomes):
-            self._note_units(entry, "unredeemed", time, batch)
         self.state.sequence += 1
         reward = aggregate(self.config.reward, entry.outcomes, entry.decision.chosen)
         batch.closed.append(Closed(self.state.sequence, entry.decision, reward, entry.opened_at, time))

@@ -23,6 +23,7 @@ from contextual_bandit import events
 from contextual_bandit.joined import Batch
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.types import LoggedInteraction
+from learner.erase import erase_from_loop, finish_loop, split_at_erasures
 from learner.join import Joiner, early_activation, revisions
 from learner.train import open_generation, open_trainer
 
@@ -71,6 +72,7 @@ class LoopWriter:
             self._catch_up(attempts)
             self._bring_units()
             self._follow_setting()
+            finish_loop(stores.reader, self._ledger, self.position, self._unlearn)
         except BaseException:
             self._ledger.close()
             raise
@@ -82,7 +84,18 @@ class LoopWriter:
         return self._joiner.state.position
 
     def handle(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        """Join, commit and learn one run of messages; on any error the writer must be discarded."""
+        """Join, commit and learn messages; on any error the writer must be discarded."""
+        has_erased = False
+        for erasure, run in split_at_erasures(messages):
+            if erasure is not None:
+                has_erased = True
+                erase_from_loop(self._stores.reader, self._ledger, self._joiner, erasure)
+            self._take(run)
+        if has_erased:
+            self._bring_units()
+            finish_loop(self._stores.reader, self._ledger, self.position, self._unlearn)
+
+    def _take(self, messages: Sequence[tuple[str, bytes]]) -> None:
         decision_ids, outcome_ids = _ids(messages)
         known = self._ledger.known(decision_ids, outcome_ids)
         batch = self._joiner.run(messages, *known)
@@ -148,7 +161,7 @@ class LoopWriter:
             batch.revised = revisions(self.config.reward, batch, stored, newest)
 
     def _bring_units(self) -> None:
-        """Bring what closed decisions changed to where units are counted; start makes good what a crash kept from it."""
+        """Bring what closed decisions changed to where units are counted; start mends what a crash kept from it."""
         while apply_changes(self._stores.engine, self._stores.client, self.config.loop):
             pass
 
@@ -224,6 +237,11 @@ class LoopWriter:
         due = max(days * 86400 * RENEWED_SHARE, self.config.export_frequency_seconds)
         if trainer.trained_through > trainer.began_through and (now - trainer.began_at).total_seconds() >= due:
             self._begin_generation("look-back")
+
+    def _unlearn(self) -> int:
+        """Begin a generation that never learned from those who were erased; returns its number."""
+        self._begin_generation("erasure")
+        return self._trainer.generation
 
     def _begin_generation(self, reason: str) -> None:
         """Train on the log so far, as far as the loop looks back; the old model serves meanwhile."""

@@ -14,6 +14,7 @@ from adapters.streams import ACTIVITY_STREAM, StreamReader
 from adapters.telemetry import LearnerMetrics
 from contextual_bandit import events
 from contextual_bandit.profile import Activity, Profile
+from learner.erase import erase_from_profiles, finish_profiles, split_at_erasures
 
 TRIM_EVERY_SECONDS = 5.0
 
@@ -37,10 +38,21 @@ class ProfileWriter:
         self.position, self._population = self._ledger.load()
         self._ledger.refresh_since(reader.applied(self.stream))
         reader.mark_applied(self.stream, self.position)
+        finish_profiles(reader, self._ledger, self.position)
         self._trimmed = time.monotonic()
 
     def handle(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        """Apply and commit one run of messages; on any error the writer must be discarded."""
+        """Apply and commit messages; on any error the writer must be discarded."""
+        has_erased = False
+        for erasure, run in split_at_erasures(messages):
+            if erasure is not None:
+                has_erased = True
+                self._population = erase_from_profiles(self._ledger, erasure, self._population)
+            self._take(run)
+        if has_erased:
+            finish_profiles(self._reader, self._ledger, self.position)
+
+    def _take(self, messages: Sequence[tuple[str, bytes]]) -> None:
         activities, set_aside = read_activities(messages)
         known = set(self._ledger.known([activity.activity_id for activity, _ in activities]))
         fresh: list[tuple[Activity, str]] = []
@@ -98,6 +110,8 @@ def read_activities(
     for position, data in messages:
         try:
             event = events.decode(position, data)
+            if event.type == events.CONTROL:
+                continue
             activities.extend((events.activity_from(raw), position) for raw in event.payload["activities"])
         except (events.BadEvent, KeyError, TypeError, ValueError) as error:
             set_aside.append((position, data, repr(error)))

@@ -107,7 +107,7 @@ ACYCLIC = "depend on each other in a circle"
         ("offerloop/up.py", "import learner.run", LAYERS),
         ("offerloop/up.py", "import contextual_bandit.types", COMMAND),
         ("contextual_bandit/policy.py", "import contextual_bandit.vowpal", CORE),
-        ("contextual_bandit/reward.py", "import contextual_bandit.policy", CORE),
+        ("contextual_bandit/reward.py", "import contextual_bandit.eligibility", CORE),
         ("contextual_bandit/placeless.py", '"""A new file."""', CORE),
         ("contextual_bandit/events.py", "import pydantic", PURE),
         ("evaluation/estimators.py", "import adapters.tables", PURE),

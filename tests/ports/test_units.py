@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from adapters.installation import Installation
 from adapters.spool import Spool
-from adapters.stream_writer import StreamWriter, UnitsUnknown
+from adapters.stream_writer import DrawUnknown, StreamWriter, UnitsUnknown
 from adapters.streams import FIELD, connect_async, loop_stream
 from adapters.units import EPOCH_KEY, Entry, LimitedDraw, entries, seen_key, units_key
 from contextual_bandit import events
@@ -215,6 +215,33 @@ def test_lost_counts_are_noticed_before_anything_is_drawn(run: Run, installation
     run([offer(Limits(stock=1)), other()], script)
     installation.client.set(EPOCH_KEY, "1")
     assert installation.client.xlen(loop_stream("units")) == before
+
+
+def test_while_the_store_is_away_what_has_limits_is_not_shown(
+    make_decision: Callable[..., Decision], tmp_path: Path
+) -> None:
+    """A draw that may have been made is not made again; later ones are made without limited offers, and kept."""
+    limited, free = offer(Limits(stock=5)), other()
+
+    async def main() -> None:
+        client = connect_async("redis://127.0.0.1:1/0")
+        spool = Spool(tmp_path / "spool")
+        writer = StreamWriter(client, spool)
+        await writer.start()
+        shop = Shop(writer, make_decision, [limited, free])
+        with pytest.raises(DrawUnknown):
+            await shop.draw()
+        for _ in range(3):
+            assert await shop.draw() == Draw(((0, 1),), 1)
+            await asyncio.sleep(0.3)
+        kept = [events.decision_from(events.decode("0-0", one.call.message).payload) for one in spool.waiting()]
+        assert [decision.chosen.offer_id for decision in kept] == ["offer-1"] * 3
+        assert [[entry.reason for entry in decision.removed] for decision in kept] == [["cap_exhausted"]] * 3
+        spool.clear()
+        await writer.stop()
+        await client.aclose()
+
+    asyncio.run(main())
 
 
 shares = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=6)

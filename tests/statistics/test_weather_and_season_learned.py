@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import repeat
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from contextual_bandit.actions import action_of, no_offer, offer_features
@@ -20,7 +16,7 @@ from contextual_bandit.season import Region as Place
 from contextual_bandit.types import Context, CustomerRecord, Decision, LoggedInteraction, Offer
 from contextual_bandit.vowpal import VowpalPolicy
 from contextual_bandit.weather import Observation
-from simulator.world import CATEGORIES, START, Customer, Moment, Weather, World, make_world
+from simulator.world import START, Customer, Weather, World
 
 SEEDS = (1, 2, 3)
 DECISIONS = 12_000
@@ -95,7 +91,4 @@ def judged_moments(world: World, count: int = JUDGED_MOMENTS) -> list[tuple[Cust
     generator = np.random.default_rng([world.seed, 101])
     who = generator.integers(0, len(world.customers), count)
     seconds = generator.integers(LEARNED_DAYS * 86400, ALL_DAYS * 86400, count)
-    return [
-        (world.customers[one], START + timedelta(seconds=int(at)))
-        for one, at in zip(who, seconds, strict=True)
-    ]
+    return [(world.customers[one], START + timedelta(seconds=int(at))) for one, at in zip(who, seconds, strict=True)]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from contextual_bandit.eligibility import MOST_RULES, REASONS, check_rules
 from contextual_bandit.history import SEGMENTS
+from contextual_bandit.limits import HOLDOUT
 from contextual_bandit.limits import REASONS as REASONS_OF_THE_DRAW
 from contextual_bandit.rules import (
     DEEPEST,
@@ -462,7 +463,7 @@ def test_the_page_gives_the_words_that_a_fact_can_be(fact: str, values: Sequence
 
 def test_the_page_lists_every_reason_and_no_other() -> None:
     listed = first_cells(section("Reasons"))
-    assert listed == [*REASONS, *REASONS_OF_THE_DRAW.values()]
+    assert listed == [*REASONS, *REASONS_OF_THE_DRAW.values(), HOLDOUT]
 
 
 def test_the_page_gives_the_bounds_that_there_are() -> None:
