@@ -181,7 +181,8 @@ class LoopStore:
             ).rowcount
             if changed:
                 audit(connection, now, actor, "loop.delete", loop, {})
-        self._client.hincrby(VERSIONS_KEY, "loops", 1)
+        if changed:
+            self._client.hincrby(VERSIONS_KEY, "loops", 1)
         return bool(changed)
 
     def get(self, loop: str, *, deleted: bool = False) -> LoopConfig | None:

@@ -61,7 +61,8 @@ class KeyStore:
             ).rowcount
             if changed:
                 audit(connection, now, actor, "key.revoke", key_id, {})
-        self._client.hincrby(VERSIONS_KEY, "keys", 1)
+        if changed:
+            self._client.hincrby(VERSIONS_KEY, "keys", 1)
         return bool(changed)
 
     def live(self) -> list[tuple[ApiKey, str]]:

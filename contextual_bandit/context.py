@@ -8,7 +8,7 @@ from datetime import datetime
 
 from contextual_bandit.features import BadFeature
 from contextual_bandit.history import HALF_LIVES_DAYS, history_features
-from contextual_bandit.location import location_features
+from contextual_bandit.location import STORE_BANDS, location_features
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.past import Past
 from contextual_bandit.profile import HORIZON_DAYS, Profile
@@ -33,12 +33,14 @@ PERSONAL = frozenset("DHP")
 OWN = frozenset("DHLPSW")
 AGE_BANDS = ((18, "0-17"), (25, "18-24"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (65, "55-64"))
 OLDEST_BAND = "65+"
+OLDEST_AGE = 120.0
 WEATHER_WORDS = {
     "band": tuple(name for _, name in TEMPERATURE_BANDS),
     "precipitation": tuple(name for _, name in PRECIPITATION_BANDS),
 }
 BOUGHT_DECAY = tuple(0.5 ** (age / HALF_LIVES_DAYS["r16"]) for age in range(HORIZON_DAYS))
 # How far the store is says where the customer lives.
+STORE_WORDS = tuple(name for _, name in STORE_BANDS)
 STORE_DISTANCE = ("store_km", "store_distance")
 RAW_WEATHER = ("temperature_c", "precipitation_mm", "condition")
 
@@ -71,10 +73,7 @@ def build_context(
         loop: gives the time zone and sales dates where the region does not, and the schema.
         now: the moment that the features speak of.
         known: what is known of the customer and the moment.
-        sent: namespaces of the request, as ``rebuild_context`` made them.
-
-    Raises:
-        BadFeature: weather or a distance that was sent and is no such thing.
+        sent: namespaces of the request, as ``derive`` made them.
     """
     namespaces: dict[str, Features] = {}
     sources: dict[str, str] = {}
@@ -88,7 +87,7 @@ def build_context(
     _put(namespaces, sources, "L", location_features(known.region_name), known.region_source)
     _put(namespaces, sources, "W", weather_features(known.weather) if known.weather else {}, known.weather_source)
     for name, given in sent.items():
-        features = _derived(name, given if known.personalise else _impersonal(loop, name, given))
+        features = given if known.personalise else _impersonal(loop, name, given)
         if not features:
             continue
         namespaces[name] = {**namespaces.get(name, {}), **features}
@@ -97,6 +96,15 @@ def build_context(
             if sources.get(name, "missing") == "missing":
                 sources[name] = "request"
     return Context(namespaces), sources
+
+
+def derive(sent: Mapping[str, Features]) -> dict[str, Features]:
+    """Sent namespaces in the form that a policy sees: bands instead of ages, distances, degrees and millimetres.
+
+    Raises:
+        BadFeature: an age, a distance or weather that is no such thing.
+    """
+    return {name: _derived(name, features) for name, features in sent.items()}
 
 
 def visible(profile: Profile | None, hidden: frozenset[str]) -> Profile | None:
@@ -149,14 +157,17 @@ def _impersonal(loop: LoopConfig, name: str, features: Features) -> Features:
 
 
 def _derived(name: str, features: Features) -> Features:
-    """Sent values in the form that a policy sees: bands instead of ages, distances and degrees."""
-    if name == "D" and isinstance(age := features.get("age"), float):
+    if name == "D" and "age" in features:
+        age = _within(features, "age", 0.0, OLDEST_AGE, "context.demographics")
         return {"age_band": age_band(age), **_without(features, "age")}
     if name == "L" and "store_km" in features:
         distance = features["store_km"]
         if isinstance(distance, bool | str) or distance < 0.0:
             raise BadFeature("context.location.store_km", distance, "must be kilometres, at least 0")
         return {**_without(features, "store_km"), **location_features(None, distance)}
+    if name == "L" and features.get("store_distance", STORE_WORDS[0]) not in STORE_WORDS:
+        why = f"must be one of {', '.join(STORE_WORDS)}"
+        raise BadFeature("context.location.store_distance", features["store_distance"], why)
     if name == "W":
         _check_words(features)
     if name == "W" and ("temperature_c" in features or "precipitation_mm" in features):
@@ -186,10 +197,10 @@ def _condition(features: Features) -> str:
     return condition
 
 
-def _within(features: Features, name: str, low: float, high: float) -> float:
+def _within(features: Features, name: str, low: float, high: float, group: str = "context.weather") -> float:
     value: FeatureValue | None = features.get(name)
     if value is None or isinstance(value, bool | str) or not low <= value <= high:
-        raise BadFeature(f"context.weather.{name}", value, f"must be a number from {low:g} to {high:g}")
+        raise BadFeature(f"{group}.{name}", value, f"must be a number from {low:g} to {high:g}")
     return value
 
 

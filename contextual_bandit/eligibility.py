@@ -158,6 +158,8 @@ def check_offer(offer: Offer) -> None:
             path begins with ``rules.N``. Also a sensitive offer's minimum age below 16.
     """
     _prepared(offer.rules, "rules", "rule")
+    if offer.offer_id in offer.limits.requires:
+        raise BadRule("limits.requires", offer.offer_id, "an offer that requires itself is never shown")
     is_low = offer.minimum_age is not None and offer.minimum_age < LOWEST_SENSITIVE_AGE
     if is_low and sensitive_words((*offer.tags, offer.category)):
         why = f"a sensitive offer asks for at least {LOWEST_SENSITIVE_AGE} years"

@@ -33,6 +33,10 @@ LONGEST_TEXT = 1024
 class BadFeature(ValueError):
     """A feature that no policy can use; ``path`` names it, ``value`` is what was sent."""
 
+    def below(self, place: str) -> BadFeature:
+        """The same at a place of a larger request, such as ``requests.3.``."""
+        return BadFeature(place + self.path, self.value, self.why)
+
     def __init__(self, path: str, value: object, why: str) -> None:
         super().__init__(f"{path}: {why}, got {_short(value)}")
         self.path = path
@@ -55,6 +59,8 @@ def rebuild_context(raw: Mapping[str, Any]) -> dict[str, dict[str, FeatureValue]
         if not _kept(name, value, "context"):
             continue
         check_identity({name: value}, "context", PERSON_NAMES if name in PERSONAL_GROUPS else IDENTITY_NAMES)
+        if name in OWN_GROUPS and not isinstance(value, Mapping):
+            raise BadFeature(f"context.{name}", value, "must be an object of features")
         if isinstance(value, Mapping):
             target = namespaces.setdefault(OWN_GROUPS.get(name) or _namespace(name), {})
             _flatten(target, "", value, f"context.{name}", 1)

@@ -32,11 +32,12 @@ def check_schema(schema: FeatureSchema) -> FeatureSchema:
     for path, spec in schema.features.items():
         at = f"features.{path}"
         if spec.type != "number" and (spec.low is not None or spec.high is not None):
-            raise BadSchema(at, spec.type, "only numbers have low and high")
+            name, value = ("low", spec.low) if spec.low is not None else ("high", spec.high)
+            raise BadSchema(f"{at}.{name}", value, "only numbers have low and high")
         if spec.type != "string" and spec.values:
-            raise BadSchema(at, spec.type, "only strings have values")
+            raise BadSchema(f"{at}.values", list(spec.values), "only strings have values")
         if spec.low is not None and spec.high is not None and spec.low > spec.high:
-            raise BadSchema(at, spec.low, f"low must not be above high ({spec.high:g})")
+            raise BadSchema(f"{at}.low", spec.low, f"low must not be above high ({spec.high:g})")
     return schema
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StrictBool, StringConstraints, model_validator
 
+from decision_service.field_errors import FieldFault
 from decision_service.shapes import Id, In, Moment, RegionName
 
 Money = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -35,7 +36,7 @@ class CapIn(In):
     @model_validator(mode="after")
     def _countable(self) -> CapIn:
         if self.scope == "customer" and self.shows > 1000:
-            raise ValueError(f"shows per customer must be at most 1000, got {self.shows}")
+            raise FieldFault("shows", self.shows, "shows per customer must be at most 1000")
         return self
 
 
@@ -57,7 +58,7 @@ class LimitsIn(In):
     def _names_differ(self) -> LimitsIn:
         names = [cap.name for cap in self.caps]
         if len(set(names)) < len(names):
-            raise ValueError(f"caps need different names, got {names}")
+            raise FieldFault("caps", names, "caps need different names")
         return self
 
 
@@ -95,7 +96,7 @@ class OfferIn(In):
     @model_validator(mode="after")
     def _ends_after_start(self) -> OfferIn:
         if self.valid_from and self.valid_to and self.valid_to <= self.valid_from:
-            raise ValueError("valid_to must be after valid_from")
+            raise FieldFault("valid_to", self.valid_to.isoformat(), "must be after valid_from")
         return self
 
 

@@ -11,8 +11,12 @@ from contextual_bandit.loops import DEFAULT_ARGUMENTS, NO_OFFER
 from contextual_bandit.reward import DIRECT
 from contextual_bandit.season import check_sales_date
 from decision_service.catalogue_schemas import RuleIn, Tag
+from decision_service.field_errors import FieldFault
 from decision_service.shapes import Finite, Id, In, RegionName
 
+Bounded = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
+FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Word = Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00]*$")]
 SaleDay = Annotated[str, StringConstraints(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
 
 
@@ -29,9 +33,9 @@ class OutcomeKindIn(In):
 class RewardDefinitionIn(In):
     """How outcomes become one reward."""
 
-    low: Finite = 0.0
-    high: Finite = 1.0
-    default: Finite = 0.0
+    low: Bounded = 0.0
+    high: Bounded = 1.0
+    default: Bounded = 0.0
     wait_seconds: Annotated[float, Field(gt=0, le=90 * 86400)] = 600.0
     aggregation: Literal["sum", "earliest", "average", "median", "min", "max"] = "earliest"
     kinds: dict[Id, Finite | OutcomeKindIn] = Field(
@@ -56,15 +60,15 @@ class RewardDefinitionIn(In):
     def _plain_value(self) -> RewardDefinitionIn:
         kind = self.kinds.get(DIRECT)
         if isinstance(kind, OutcomeKindIn) and (kind.correction or kind.measure != "count"):
-            raise ValueError(f"the kind {DIRECT!r} is a number as sent: no correction, and measure count")
+            raise FieldFault(f"kinds.{DIRECT}", kind.measure, "is a number as sent: no correction, and measure count")
         return self
 
     @model_validator(mode="after")
     def _range(self) -> RewardDefinitionIn:
         if not self.low < self.high:
-            raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}")
+            raise FieldFault("low", self.low, f"must be below high ({self.high:g})")
         if not self.low <= self.default <= self.high:
-            raise ValueError(f"default {self.default:g} is outside [{self.low:g}, {self.high:g}]")
+            raise FieldFault("default", self.default, f"is outside [{self.low:g}, {self.high:g}]")
         return self
 
 
@@ -73,7 +77,7 @@ class BaselineSettingIn(In):
 
     threshold: Finite = 0.0
     top_n: Annotated[int, Field(ge=1, le=1000)] = 1
-    affinity: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "r16"
+    affinity: FeatureName = "r16"
     priority: list[Id] = Field(default=[], max_length=1000)
 
 
@@ -92,7 +96,7 @@ class RfmIn(In):
         for name in ("recency_days", "per_year", "per_order"):
             limits: list[float] = getattr(self, name)
             if sorted(set(limits)) != limits:
-                raise ValueError(f"{name} must ascend, got {limits}")
+                raise FieldFault(name, limits, "must ascend")
         return self
 
 
@@ -143,10 +147,8 @@ class LoopIn(In):
     @model_validator(mode="after")
     def _kept_while_open(self) -> LoopIn:
         if self.retention_days * 86400 <= self.reward.wait_seconds + self.grace_seconds:
-            raise ValueError(
-                f"retention_days {self.retention_days} must be longer than the reward's wait_seconds "
-                f"{self.reward.wait_seconds:g}"
-            )
+            why = f"must be longer than the reward's wait_seconds ({self.reward.wait_seconds:g})"
+            raise FieldFault("retention_days", self.retention_days, why)
         return self
 
 
@@ -185,7 +187,7 @@ class FeatureSpecIn(In):
     type: Literal["number", "string", "boolean"]
     low: Finite | None = None
     high: Finite | None = None
-    values: list[Annotated[str, StringConstraints(max_length=256)]] = Field([], max_length=1000)
+    values: list[Word] = Field([], max_length=1000)
     personal: bool = Field(True, description="Left out when a customer does not consent to personalising.")
 
 

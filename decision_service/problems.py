@@ -19,6 +19,7 @@ from contextual_bandit.reward import RewardOutOfRange, UnknownOutcomeKind
 from contextual_bandit.rules import BadRule
 from contextual_bandit.schema import BadSchema
 from contextual_bandit.vowpal import BadArguments, UnusableExample
+from decision_service.field_errors import field_of, value_of
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -82,6 +83,8 @@ def problem_of(error: Exception) -> Problem:
             return error
         case RequestValidationError():
             fields = [_field_error(entry) for entry in error.errors()]
+            # A union says what is wrong with each of its branches.
+            fields = list({(entry.field, entry.message): entry for entry in fields}.values())
             detail = "; ".join(f"{entry.field}: {entry.message}, got {entry.value!r}" for entry in fields[:5])
             return Problem(400, "Bad request", detail, fields)
         case BadFeature():
@@ -131,8 +134,7 @@ def response_of(problem: Problem, headers: dict[str, str] | None = None) -> Resp
 
 
 def _field_error(entry: Any) -> FieldErrorOut:
-    path = [str(part) for part in entry["loc"] if part not in ("body", "query", "path")]
-    return FieldErrorOut(field=".".join(path) or "body", value=_shown(entry.get("input")), message=entry["msg"])
+    return FieldErrorOut(field=field_of(entry) or "body", value=_shown(value_of(entry)), message=entry["msg"])
 
 
 def _about(field: str, error: Exception) -> FieldErrorOut:

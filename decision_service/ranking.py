@@ -22,9 +22,9 @@ from adapters.units import LimitedDraw
 from contextual_bandit import events
 from contextual_bandit.actions import action_of, no_offer
 from contextual_bandit.baseline import BaselinePolicy
-from contextual_bandit.context import build_context
+from contextual_bandit.context import build_context, derive
 from contextual_bandit.decide import Choice, Moment, decide
-from contextual_bandit.features import rebuild_context
+from contextual_bandit.features import BadFeature, rebuild_context
 from contextual_bandit.limits import draw, resolve
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.schema import apply_schema
@@ -82,7 +82,11 @@ class Ranker:
         """Check and decide without logging, so that a batch can be refused as a whole."""
         loop = await self.loop(request.loop)
         now = utc_now()
-        client_context = rebuild_context(request.context)
+        try:
+            sent, dropped = apply_schema(loop.schema, rebuild_context(request.context))
+            sent = derive(sent)
+        except BadFeature as error:
+            raise error.below(field) from None
         request_hash = hash_request(request)
         if request.decision_id is not None:
             stored = await self._stored(loop, request.decision_id, request_hash)
@@ -90,7 +94,6 @@ class Ranker:
                 return Prepared(stored, is_logged=True)
         # After the look-up: a retry's moment may be long past, and its answer stands.
         occurred_at = check_time(loop, request.occurred_at, now, field + "occurred_at")
-        sent, dropped = apply_schema(loop.schema, client_context)
         catalogue = await self._catalogue(request)
         asked_for = asked(request, catalogue, field)
         known = await self._circumstances.of(loop, request, occurred_at)

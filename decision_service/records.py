@@ -71,7 +71,7 @@ def loop_out(config: LoopConfig, counts: LoopCounts | None, snapshots: int, serv
 
 def schema_out(config: LoopConfig) -> FeatureSchemaOut:
     """A loop's feature schema; an empty one when it has none."""
-    schema = asdict(config.schema) if config.schema else {"features": {}, "unknown": "drop"}
+    schema = loop_record(config)["schema"] or {"features": {}, "unknown": "drop"}
     return FeatureSchemaOut.model_validate({**schema, "loop": config.loop, "version": config.version})
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from contextual_bandit.loops import DEFAULT_LOOP
+from decision_service.field_errors import FieldFault
 from decision_service.shapes import Finite, Id, In, LoopName, Moment, RegionName
 
 
@@ -132,9 +133,9 @@ class RewardIn(In):
     @model_validator(mode="after")
     def _value_or_kind(self) -> RewardIn:
         if (self.value is None) == (self.kind is None):
-            raise ValueError("either value or kind is needed, and not both")
+            raise FieldFault("value", self.value, "either value or kind is needed, and not both")
         if self.value is not None and self.amount is not None:
-            raise ValueError("amount goes with kind, not with value")
+            raise FieldFault("amount", self.amount, "goes with kind, not with value")
         return self
 
 

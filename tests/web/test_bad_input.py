@@ -416,6 +416,7 @@ PLACES = [
           ("POST", "loops/{loop}/ticks", "loop", ("Upper", LONG_NAME, "plain")),
           ("GET PUT DELETE", "regions/{region}", "region", ("a b", NUL, LONG_NAME)),
           ("DELETE", "keys/{key_id}", "key_id", (NUL, LONG_ID)), ("GET", "jobs/{job_id}", "job_id", (NUL, LONG_ID)),
+          ("GET", "erasures/{receipt_id}", "receipt_id", (NUL, LONG_ID)),
           ("GET", "decisions/{decision_id}", "decision_id", (NUL, LONG_ID)),
           ("GET", "decisions/{decision_id}/why", "decision_id", (NUL, LONG_ID)),
       ) for method in methods.split() for name in names),
@@ -425,7 +426,7 @@ PLACES = [
           ("GET DELETE", "offers/{offer_id}"), ("GET", "offers/{offer_id}/versions"),
           ("GET DELETE", "customers/{customer_id}"), ("GET DELETE", "loops/{loop}"),
           ("GET PUT DELETE", "loops/{loop}/schema"), ("POST", "loops/{loop}/ticks"), ("GET DELETE", "regions/{region}"),
-          ("DELETE", "keys/{key_id}"), ("GET", "jobs/{job_id}"), ("GET", "decisions/{decision_id}"),
+          ("DELETE", "keys/{key_id}"), ("GET", "jobs/{job_id}"), ("GET", "erasures/{receipt_id}"), ("GET", "decisions/{decision_id}"),
           ("GET", "decisions/{decision_id}/why"),
       ) for method in methods.split()),
     *(asked("GET /v1/offers/{offer_id}/versions/{version}", f"/v1/offers/known/versions/{version}", "version", version)

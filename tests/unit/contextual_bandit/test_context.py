@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from contextual_bandit.context import Known, age_band, bought_lately, build_context, visible
+from contextual_bandit.context import Known, age_band, bought_lately, build_context, derive, visible
 from contextual_bandit.features import BadFeature
 from contextual_bandit.history import Affinities, history_features
 from contextual_bandit.loops import FeatureSchema, FeatureSpec, LoopConfig
@@ -90,7 +90,7 @@ def test_sent_ages_distances_and_degrees_become_bands() -> None:
         "D": {"age": 17.0}, "L": {"store_km": 3.2},
         "W": {"temperature_c": 31.0, "precipitation_mm": 0.0, "condition": "sunny"},
     }  # fmt: skip
-    namespaces = build_context(LOOP, NOW, Known(), sent)[0].namespaces
+    namespaces = build_context(LOOP, NOW, Known(), derive(sent))[0].namespaces
     assert namespaces["D"] == {"age_band": "0-17"}
     assert namespaces["L"] == {"store_distance": "near"}
     assert namespaces["W"] == {"band": "hot", "condition": "clear", "precipitation": "none"}
@@ -104,12 +104,17 @@ def test_sent_ages_distances_and_degrees_become_bands() -> None:
         ("W", {"temperature_c": 20.0}, "context.weather.precipitation_mm"),
         ("W", {"temperature_c": 400.0, "precipitation_mm": 0.0, "condition": "sun"}, "context.weather.temperature_c"),
         ("W", {"temperature_c": True, "precipitation_mm": 0.0, "condition": "sun"}, "context.weather.temperature_c"),
+        ("W", {"band": "icy"}, "context.weather.band"),
+        ("W", {"condition": "lava"}, "context.weather.condition"),
+        ("L", {"store_distance": "galaxy"}, "context.location.store_distance"),
+        ("D", {"age": 300.0}, "context.demographics.age"),
+        ("D", {"age": "old"}, "context.demographics.age"),
         ("W", {"temperature_c": 4.0, "precipitation_mm": 0.0, "condition": "frogs"}, "context.weather.condition"),
     ],
 )
 def test_weather_and_distances_that_are_none_are_refused(namespace: str, features: Any, path: str) -> None:
     with pytest.raises(BadFeature) as caught:
-        build_context(LOOP, NOW, Known(), {namespace: features})
+        derive({namespace: features})
     assert caught.value.path == path
 
 

@@ -14,7 +14,7 @@ from typing import get_args
 import pytest
 
 from contextual_bandit.actions import offer_features
-from contextual_bandit.context import Known, bought_lately, build_context
+from contextual_bandit.context import Known, bought_lately, build_context, derive
 from contextual_bandit.history import Affinities
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.profile import Activity, Profile
@@ -95,7 +95,7 @@ def produced() -> dict[str, dict[str, set[FeatureValue]]]:
         known = Known(profile, record, region.region if region else None, region, weather, "table")
         moment = NOW if seed % 2 else NOW + timedelta(hours=dice.randrange(24 * 365))
         sent: dict[str, Features] = {"L": {"store_km": dice.uniform(0, 40)}} if seed % 4 else {}
-        for namespace, features in build_context(LOOP, moment, known, sent)[0].namespaces.items():
+        for namespace, features in build_context(LOOP, moment, known, derive(sent))[0].namespaces.items():
             note(namespace, features)
         if profile is not None:
             affinities, bought = Affinities(profile, lambda _: 0.1, NOW), bought_lately(profile, NOW)

@@ -61,14 +61,14 @@ def test_what_does_not_fit_is_refused_by_name_or_dropped_and_named(context: Any,
 
 
 @pytest.mark.parametrize(
-    ("spec", "why"),
+    ("spec", "field", "why"),
     [
-        (FeatureSpec("string", low=1.0), "only numbers have low and high"),
-        (FeatureSpec("number", values=("a",)), "only strings have values"),
-        (FeatureSpec("number", low=2.0, high=1.0), "low must not be above high"),
+        (FeatureSpec("string", low=1.0), "low", "only numbers have low and high"),
+        (FeatureSpec("number", values=("a",)), "values", "only strings have values"),
+        (FeatureSpec("number", low=2.0, high=1.0), "low", "low must not be above high"),
     ],
 )
-def test_a_schema_that_contradicts_itself_is_refused(spec: FeatureSpec, why: str) -> None:
+def test_a_schema_that_contradicts_itself_is_refused(spec: FeatureSpec, field: str, why: str) -> None:
     with pytest.raises(BadSchema, match=why) as caught:
         check_schema(FeatureSchema({"device.kind": spec}))
-    assert caught.value.path == "features.device.kind"
+    assert caught.value.path == f"features.device.kind.{field}"
