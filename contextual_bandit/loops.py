@@ -12,7 +12,7 @@ from contextual_bandit.types import Aggregation, Clock, LateOutcomes, LearningMo
 DEFAULT_LOOP = "default"
 
 # For loops whose features are not known beforehand: all pairs of namespaces, scales normalised by Vowpal Wabbit.
-DEFAULT_ARGUMENTS = "--cb_explore_adf --squarecb --cb_type mtr --gamma_scale 1000 --gamma_exponent 0.5 -q ::"
+DEFAULT_ARGUMENTS = "--cb_explore_adf --squarecb --cb_type mtr --gamma_scale 10 --gamma_exponent 0.5 -q ::"
 
 
 NO_OFFER = "no-offer"

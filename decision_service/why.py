@@ -40,11 +40,9 @@ class Explainer:
             scores, note = await asyncio.to_thread(self._scores, decision, loop)
         return reasons(decision, scores, note)
 
-    def _scores(
-        self, decision: Decision, loop: LoopConfig | None
-    ) -> tuple[Mapping[str, ActionExplanation], str | None]:
-        if decision.slots[0].distribution is None:
-            return {}, "nothing was eligible: the loop's fallback was served"
+    def _scores(self, decision: Decision, loop: LoopConfig | None) -> tuple[Scores, str | None]:
+        if decision.use != "learn":
+            return {}, UNSCORED[decision.use]
         policy = self._policy(decision, loop)
         if policy is None:
             return {}, f"snapshot {decision.snapshot_id!r} is no longer kept"

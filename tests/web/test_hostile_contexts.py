@@ -309,5 +309,5 @@ def test_hostile_catalogue_features(api, make_loop, problem, path):
         ranked = api.post("/v1/rank", json=call)
         if ranked.status_code != 200:
             broken.append(f"rank {ranked.status_code} {ranked.text[:200]} for {raw[:200]!r}")
-        assert api.delete(f"{path}-{number}").status_code == 204
+        assert api.delete(f"{path}-{number}").status_code in (202, 204)
     assert not broken, (len(broken), broken)
