@@ -20,7 +20,8 @@ PRECOMPUTE_WEEKS = 4
 TIME_ZONE = "America/New_York"
 # Chosen on this data with seeds 1 to 3, confirmed on seeds 4 to 6: docs/decisions/0004-learning-setting.md.
 ARGUMENTS = (
-    "--cb_explore_adf --squarecb --cb_type mtr --gamma_scale 1000 --gamma_exponent 0.5 --adaptive --invariant -l 0.003"
+    "--cb_explore_adf --squarecb --cb_type mtr --gamma_scale 1000 --gamma_exponent 0.5 --adaptive --invariant"
+    " -l 0.0005 -q DA -q SA"
 )
 LOOP_SETTINGS: dict[str, Any] = {
     "arguments": ARGUMENTS,
