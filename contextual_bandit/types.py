@@ -280,7 +280,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A policy's estimated value (mean reward per decision) with its interval."""
+    """A policy's estimated value (mean reward per decision) with its interval.
+
+    ``interval`` names the method of [low, high]. ``reliable`` is False where that method cannot promise its level on so
+    little data; the numbers are then for orientation, and no verdict rests on them.
+    """
 
     estimator: str
     value: float
@@ -288,3 +292,5 @@ class Estimate:
     high: float
     n: int
     effective_sample_size: float
+    interval: str = "normal"
+    reliable: bool = True
