@@ -21,6 +21,7 @@ from adapters.tables import make_engine
 from evaluation import fairness_report, report
 from evaluation.evaluate import evaluate
 from evaluation.fairness import ITEM_KEYS, FairnessUnavailable, TooManyGroups, compare_groups
+from evaluation.interactions import Interactions
 from evaluation.targets import STANDARD_TARGETS, baseline
 
 
@@ -94,7 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 targets["baseline"] = baseline(settings.baseline)
             # Late outcomes count here, where the loop lets them: what an offer was worth in the end.
             interactions = read_interactions(engine, arguments.loop, latest=True)
-            evaluation = evaluate(interactions, targets, fixed_offers=arguments.fixed_offers, progress=progress)
+            evaluation = evaluate(
+                Interactions(interactions), targets, fixed_offers=arguments.fixed_offers, progress=progress
+            )
         finally:
             engine.dispose()
     page = report.write(evaluation, arguments.out)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from typing import Self
 
 import numpy as np
 
-from contextual_bandit.types import Action, Decision, Estimate, LoggedInteraction
+from contextual_bandit.types import Estimate
+from evaluation.chunks import Chunk, LogSource
 from evaluation.diagnostics import (
     DEFAULT_LIMITS,
     Calibration,
@@ -34,12 +34,10 @@ from evaluation.estimators import (
     Snips,
     importance_weights,
 )
-from evaluation.intervals import PoissonBootstrap, hash_ids, normal_interval
-from evaluation.reward_model import CrossFittedRates, by_offer, fold_of
-from evaluation.series import Series, SeriesPoint
-from evaluation.targets import STANDARD_TARGETS, Chunk, TargetPolicy, fixed_offer, logged
-
-CHUNK_SIZE = 8192
+from evaluation.intervals import PoissonBootstrap, normal_interval
+from evaluation.reward_model import Rates, RewardModel
+from evaluation.series import Series, SeriesPoint, as_datetime
+from evaluation.targets import STANDARD_TARGETS, TargetPolicy, fixed_offer, logged
 
 # Numerator and denominator columns of each estimator in the bootstrap of ``PolicySums``; column 0 is the count.
 _RATIOS = {"ips": (2, 0), "snips": (2, 1), "dm": (3, 0), "dr": (4, 0)}
@@ -118,115 +116,31 @@ class Evaluation:
         raise KeyError(name)
 
 
-@dataclass(slots=True)
-class _Reader:
-    """Turns interactions into chunks and counts those that cannot be used."""
-
-    key_of: Callable[[Action], str]
-    skipped: Counter[str] = field(default_factory=Counter)
-    inconsistent: int = 0
-    several_slots: int = 0
-    loop: str = ""
-    codes: dict[str, int] = field(default_factory=dict)
-    _keys: dict[str, int] = field(default_factory=dict)
-    _key_of_offer: list[int] = field(default_factory=list)
-
-    def usable(self, interactions: Iterable[LoggedInteraction]) -> Iterator[LoggedInteraction]:
-        for interaction in interactions:
-            self.loop = self.loop or interaction.decision.loop
-            slot = interaction.decision.slots[0] if interaction.decision.slots else None
-            if interaction.use != "learn":
-                self.skipped[interaction.use] += 1
-            elif slot is None or slot.distribution is None or slot.propensity is None:
-                self.skipped["no propensity"] += 1
-            elif not self._sound(interaction.decision):
-                self.inconsistent += 1
-                self.skipped["impossible propensity"] += 1
-            else:
-                self.several_slots += len(interaction.decision.slots) > 1
-                yield interaction
-
-    def _sound(self, decision: Decision) -> bool:
-        slot = decision.slots[0]
-        if slot.distribution is None or slot.propensity is None:
-            return False
-        served = slot.distribution.served
-        if len(served) != len(decision.actions) or not 0 <= slot.chosen < len(served):
-            return False
-        return 0.0 < slot.propensity <= 1.0 and abs(served[slot.chosen] - slot.propensity) <= 1e-6
-
-    def chunk(self, interactions: Sequence[LoggedInteraction]) -> Chunk:
-        counts: list[int] = []
-        chosen: list[int] = []
-        offer: list[int] = []
-        served: list[float] = []
-        propensity: list[float] = []
-        for interaction in interactions:
-            decision = interaction.decision
-            slot = decision.slots[0]
-            assert slot.distribution is not None  # held by ``usable``
-            assert slot.propensity is not None
-            chosen.append(len(offer) + slot.chosen)
-            counts.append(len(decision.actions))
-            offer.extend(self._code(action) for action in decision.actions)
-            served.extend(slot.distribution.served)
-            propensity.append(slot.propensity)
-        sizes = np.array(counts, dtype=np.int64)
-        offers = np.array(offer, dtype=np.int64)
-        return Chunk(
-            decisions=tuple(one.decision for one in interactions),
-            codes=self.codes,
-            row=np.repeat(np.arange(len(counts), dtype=np.int64), sizes),
-            first=np.cumsum(sizes) - sizes,
-            chosen=np.array(chosen, dtype=np.int64),
-            offer=offers,
-            key=np.array(self._key_of_offer, dtype=np.int64)[offers],
-            served=np.array(served),
-            reward=np.array([one.reward for one in interactions], dtype=np.float64),
-            propensity=np.array(propensity),
-            hashes=hash_ids([one.decision.decision_id for one in interactions]),
-            closed_at=tuple(one.closed_at for one in interactions),
-        )
-
-    def _code(self, action: Action) -> int:
-        code = self.codes.setdefault(action.offer_id, len(self.codes))
-        if code == len(self._key_of_offer):
-            self._key_of_offer.append(self._keys.setdefault(self.key_of(action), len(self._keys)))
-        return code
-
-
 def evaluate(
-    interactions: Iterable[LoggedInteraction],
+    log: LogSource,
     targets: Mapping[str, TargetPolicy] = STANDARD_TARGETS,
     *,
     against: str = "logged",
+    model: RewardModel | None = None,
     fixed_offers: int = 0,
     level: float = 0.95,
     limits: GateLimits = DEFAULT_LIMITS,
-    key_of: Callable[[Action], str] = by_offer,
-    smoothing: float = 20.0,
     replicates: int = 1000,
     seed: int = 0,
-    chunk_size: int = CHUNK_SIZE,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Evaluate target policies on a log in one pass and bounded memory.
 
-    Only interactions of use ``learn`` with a propensity count; the rest are counted in ``skipped``. The first slot is
-    evaluated. The reward model of a chunk is fitted on the other folds of all that came before and of the chunk itself.
-
     Args:
-        interactions: closed interactions in their order; read once.
+        log: decisions in their order; read once.
         targets: policies by name. The logged policy and ``against`` are always evaluated.
         against: name of the policy that the others are compared with.
+        model: the reward model; without one, smoothed rates per offer.
         fixed_offers: how many offers to add as targets ``offer:ID``, most served first, from the first chunk.
         level: of the intervals, in (0, 1).
         limits: of the gate.
-        key_of: the reward model's key of an action: ``by_offer`` or ``by_category``.
-        smoothing: how many decisions the mean reward is worth in the reward model.
         replicates: bootstrap replicates.
         seed: of the bootstrap.
-        chunk_size: decisions held at once.
         progress: called with the number of interactions used so far, after each chunk.
 
     Raises:
@@ -235,38 +149,35 @@ def evaluate(
     targets = {"logged": logged, **targets}
     if against not in targets:
         raise ValueError(f"policy {against!r} to compare against is not among {', '.join(targets)}")
-    reader = _Reader(key_of)
-    model = CrossFittedRates(smoothing)
+    model = model or Rates()
     calibration, series = Calibration.empty(), Series()
     sums: dict[str, PolicySums] = {}
+    codes: Mapping[str, int] = {}
     first_at = last_at = None
-    usable = reader.usable(interactions)
-    while batch := list(islice(usable, chunk_size)):
-        chunk = reader.chunk(batch)
+    for chunk in log.chunks():
         if first_at is None:
-            first_at = chunk.closed_at[0]
+            first_at, codes = as_datetime(chunk.at[0]), chunk.codes
             targets |= _fixed_targets(chunk, fixed_offers)
             sums = {name: PolicySums() for name in targets}
-        last_at = chunk.closed_at[-1]
-        fold = fold_of(chunk.hashes)
-        model = model.learned(fold, chunk.key[chunk.chosen], chunk.reward)
-        calibration += Calibration.of(chunk.row, chunk.served, chunk.chosen)
-        added, terms = _policy_sums(chunk, targets, against, model.rates(fold[chunk.row], chunk.key))
+        last_at = as_datetime(chunk.at[-1])
+        if chunk.served is not None:
+            calibration += Calibration.of(chunk.row, chunk.served, chunk.chosen)
+        added, terms = _policy_sums(chunk, targets, against, model.predict(chunk))
         sums = {name: kept + added[name] for name, kept in sums.items()}
         series.add(chunk, terms)
         if progress is not None:
             progress(series.n)
     buckets = calibration.buckets(limits)
-    faults = log_faults(buckets, reader.inconsistent, limits)
+    faults = log_faults(buckets, log.found.inconsistent, limits)
     compared = max(1, len(sums) - 1)
     policies = tuple(
         _finished(name, one, against, level, compared, faults, limits, replicates, seed) for name, one in sums.items()
     )
     verdict, headline, reasons = _verdict(policies, against, faults)
     return Evaluation(
-        loop=reader.loop,
+        loop=log.found.loop,
         n=series.n,
-        skipped=dict(sorted(reader.skipped.items())),
+        skipped=dict(sorted(log.found.skipped.items())),
         first_at=first_at,
         last_at=last_at,
         mean_reward=sums["logged"].ips.value if sums else float("nan"),
@@ -279,7 +190,7 @@ def evaluate(
         verdict=verdict,
         headline=headline,
         reasons=reasons,
-        notes=_notes(reader, targets, fixed_offers),
+        notes=(*log.found.notes, *_not_evaluated(codes, targets, fixed_offers)),
     )
 
 
@@ -296,19 +207,21 @@ def _policy_sums(
     reward, propensity, q_chosen = chunk.reward, chunk.propensity, q[chunk.chosen]
     probabilities = {name: np.asarray(target(chunk), dtype=np.float64) for name, target in targets.items()}
     for name, target in probabilities.items():
-        if target.shape != chunk.served.shape or not np.all(target >= 0.0):
+        if target.shape != chunk.row.shape or not np.all(target >= 0.0):
             raise ValueError(f"policy {name!r} gave negative, missing or too many probabilities")
         if np.any(chunk.per_decision(target) > 1.0 + 1e-6):
             raise ValueError(f"policy {name!r} gave probabilities that sum to more than 1")
     weights = {name: importance_weights(propensity, target[chunk.chosen]) for name, target in probabilities.items()}
     q_targets = {name: chunk.per_decision(target * q) for name, target in probabilities.items()}
     robust = {name: q_targets[name] + weights[name] * (reward - q_chosen) for name in targets}
-    supported = chunk.served > 0.0
+    # Where the chosen action's probability alone is known, every offer is taken to have had one.
+    served = np.ones(len(chunk.row)) if chunk.served is None else chunk.served
+    supported = served > 0.0
     found = {}
     for name, target in probabilities.items():
         weight, chosen_target = weights[name], target[chunk.chosen]
         mass = chunk.per_decision(np.where(supported, target, 0.0))
-        squares = np.divide(target**2, chunk.served, out=np.zeros_like(target), where=supported)
+        squares = np.divide(target**2, served, out=np.zeros_like(target), where=supported)
         found[name] = PolicySums(
             ips=Ips.of(reward, propensity, chosen_target),
             snips=Snips.of(reward, propensity, chosen_target),
@@ -364,11 +277,8 @@ def _verdict(
     return best.gate.verdict, best.name, best.gate.reasons
 
 
-def _notes(reader: _Reader, targets: Mapping[str, TargetPolicy], fixed_offers: int) -> tuple[str, ...]:
-    notes = []
-    if reader.several_slots:
-        notes.append(f"{reader.several_slots:,} decisions filled several slots; only the first slot was evaluated")
-    missing = len(reader.codes) - sum(f"offer:{offer_id}" in targets for offer_id in reader.codes)
+def _not_evaluated(codes: Mapping[str, int], targets: Mapping[str, TargetPolicy], fixed_offers: int) -> list[str]:
+    missing = len(codes) - sum(f"offer:{offer_id}" in targets for offer_id in codes)
     if fixed_offers and missing:
-        notes.append(f"{missing:,} of {len(reader.codes):,} offers were not evaluated as fixed offers")
-    return tuple(notes)
+        return [f"{missing:,} of {len(codes):,} offers were not evaluated as fixed offers"]
+    return []

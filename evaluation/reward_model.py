@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from contextual_bandit.types import Action
+from evaluation.chunks import Chunk
 from evaluation.estimators import FloatArray, IntArray
 
 FOLDS = 5
+
+
+class RewardModel(Protocol):
+    """What the direct and the doubly robust estimators need of a model."""
+
+    def predict(self, chunk: Chunk) -> FloatArray:
+        """Learn from a chunk, and predict the mean reward of each of its pairs, (m,), without the pair's own reward.
+
+        Called once for each chunk, in order.
+        """
 
 
 def by_offer(action: Action) -> str:
@@ -80,3 +92,26 @@ class CrossFittedRates:
 
 def _widened(table: FloatArray, keys: int) -> FloatArray:
     return np.pad(table, ((0, 0), (0, keys - table.shape[1])))
+
+
+class Rates:
+    """The table of smoothed rates as a ``RewardModel``, with a key of each action."""
+
+    def __init__(self, smoothing: float = 20.0, key_of: Callable[[Action], str] | None = None) -> None:
+        """Take how many decisions the mean is worth, and the key; without one, each offer has a rate of its own."""
+        self._table = CrossFittedRates(smoothing)
+        self._key_of = key_of
+        self._keys: dict[str, int] = {}
+
+    def predict(self, chunk: Chunk) -> FloatArray:
+        """Learn from a chunk, and predict each of its pairs, (m,)."""
+        fold, key = fold_of(chunk.hashes), self._key(chunk)
+        self._table = self._table.learned(fold, key[chunk.chosen], chunk.reward)
+        return self._table.rates(fold[chunk.row], key)
+
+    def _key(self, chunk: Chunk) -> IntArray:
+        key_of = self._key_of
+        if key_of is None:
+            return chunk.offer
+        found = (key_of(action) for decision in chunk.decisions for action in decision.actions)
+        return np.fromiter((self._keys.setdefault(one, len(self._keys)) for one in found), np.int64, len(chunk.row))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 
+from evaluation.chunks import Chunk
 from evaluation.estimators import FloatArray
-from evaluation.targets import Chunk
 
 MOST_POINTS = 400
 
@@ -34,7 +34,7 @@ class Series:
 
     def add(self, chunk: Chunk, terms: Mapping[str, FloatArray]) -> None:
         """Continue with a chunk's terms, whose mean is the value, by policy; each of shape (n,)."""
-        rows = len(chunk.decisions)
+        rows = chunk.n
         running = {}
         for name, term in terms.items():
             before = self.sums.get(name, np.zeros(2))
@@ -46,8 +46,14 @@ class Series:
             for name, sums in running.items():
                 mean, square = float(sums[0, at]) / n, float(sums[1, at]) / n
                 values[name] = (mean, (max(0.0, square - mean**2) / n) ** 0.5)
-            self.points.append(SeriesPoint(n, chunk.closed_at[at], values))
+            self.points.append(SeriesPoint(n, as_datetime(chunk.at[at]), values))
         self.n += rows
         while len(self.points) > MOST_POINTS:
             self.stride *= 2
             self.points = [point for point in self.points if point.n % self.stride == 0]
+
+
+def as_datetime(at: np.datetime64) -> datetime:
+    """UTC, from a chunk's time."""
+    found: datetime = at.astype("datetime64[us]").item()
+    return found.replace(tzinfo=UTC)

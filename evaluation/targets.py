@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TypeAlias
 
 import numpy as np
@@ -14,46 +12,10 @@ from contextual_bandit.baseline import BaselinePolicy
 from contextual_bandit.limits import mask, masked_indices
 from contextual_bandit.loops import BaselineSetting
 from contextual_bandit.types import Decision
-from evaluation.estimators import FloatArray, IntArray
+from evaluation.chunks import Chunk
+from evaluation.estimators import FloatArray
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Decisions as arrays: n decisions, and their m (decision, eligible action) pairs in order.
-
-    Attributes:
-        decisions: the n decisions.
-        codes: number of each offer id seen so far in the log.
-        row: decision of each pair, (m,).
-        first: pair of each decision's first action, (n,).
-        chosen: pair that was chosen, (n,).
-        offer: offer code of each pair, (m,).
-        key: reward model's key of each pair, (m,).
-        served: logged probability of each pair, (m,).
-        reward: (n,).
-        propensity: logged probability of the chosen action, (n,).
-        hashes: of the decision ids, (n,).
-        closed_at: (n,).
-    """
-
-    decisions: tuple[Decision, ...]
-    codes: Mapping[str, int]
-    row: IntArray
-    first: IntArray
-    chosen: IntArray
-    offer: IntArray
-    key: IntArray
-    served: FloatArray
-    reward: FloatArray
-    propensity: FloatArray
-    hashes: IntArray
-    closed_at: tuple[datetime, ...]
-
-    def per_decision(self, values: FloatArray) -> FloatArray:
-        """Sum over each decision's actions: (m,) becomes (n,)."""
-        return np.bincount(self.row, weights=values, minlength=len(self.decisions)).astype(np.float64)
 
 
 TargetPolicy: TypeAlias = Callable[[Chunk], FloatArray]
@@ -61,8 +23,12 @@ TargetPolicy: TypeAlias = Callable[[Chunk], FloatArray]
 
 
 def logged(chunk: Chunk) -> FloatArray:
-    """The served policy itself."""
-    return chunk.served
+    """The served policy itself; where the log holds the chosen action's probability alone, nothing else is known."""
+    if chunk.served is not None:
+        return chunk.served
+    target = np.zeros(len(chunk.row))
+    target[chunk.chosen] = chunk.propensity
+    return target
 
 
 def uniform(chunk: Chunk) -> FloatArray:
@@ -83,6 +49,8 @@ def first_action(chunk: Chunk) -> FloatArray:
 def _left(chunk: Chunk) -> BoolArray:
     """Which pairs (m,) were left at the draw: an exhausted action was no choice, and no other policy had it either."""
     left = np.ones(len(chunk.row), dtype=np.bool_)
+    if chunk.served is None:
+        return left
     # What was left out has probability 0, so few decisions need to be looked at.
     for row in np.unique(chunk.row[chunk.served == 0.0]).tolist():
         masked = masked_indices(chunk.decisions[row])

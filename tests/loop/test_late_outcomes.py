@@ -13,6 +13,7 @@ from adapters.loop_log import LoopLog
 from contextual_bandit.loops import OutcomeKind, RewardDefinition
 from contextual_bandit.types import Action, LateOutcomes
 from evaluation.evaluate import evaluate
+from evaluation.interactions import Interactions
 
 WINDOW = 60.0
 Drive = Callable[..., Any]
@@ -56,8 +57,8 @@ def test_an_evaluation_reads_what_offers_were_worth_in_the_end(drive: Drive) -> 
         loop.decide(number, f"d{number}").outcome(number + 1.0, f"d{number}", 4.0)
     loop.tick(100.0).run()
     loop.outcome(101.0, "d3", -8.0).outcome(102.0, "d5", 8.0).outcome(103.0, "d5", -4.0).run()
-    assert evaluate(loop.log()).mean_reward == 4.0
-    found = evaluate(loop.log(latest=True))
+    assert evaluate(Interactions(loop.log())).mean_reward == 4.0
+    found = evaluate(Interactions(loop.log(latest=True)))
     assert (found.n, found.mean_reward) == (8, 3.5)
     assert find_settings(loop.stores.engine, loop.name) == loop.config
     assert find_settings(loop.stores.engine, "nowhere") is None

@@ -10,7 +10,14 @@ import pytest
 
 from contextual_bandit.types import LoggedInteraction
 from evaluation import charts
-from evaluation.evaluate import evaluate
+from evaluation.chunks import CHUNK_SIZE
+from evaluation.evaluate import evaluate as evaluate_log
+from evaluation.interactions import Interactions
+
+
+def evaluate(interactions, *arguments, chunk_size=CHUNK_SIZE, **named):
+    return evaluate_log(Interactions(interactions, chunk_size), *arguments, **named)
+
 
 SyntheticLog = Callable[..., list[LoggedInteraction]]
 

@@ -9,9 +9,16 @@ from dataclasses import astuple, replace
 import pytest
 
 from contextual_bandit.types import LoggedInteraction
-from evaluation.evaluate import evaluate
-from evaluation.reward_model import by_category
+from evaluation.chunks import CHUNK_SIZE
+from evaluation.evaluate import evaluate as evaluate_log
+from evaluation.interactions import Interactions
+from evaluation.reward_model import Rates, by_category
 from evaluation.targets import STANDARD_TARGETS, fixed_offer, from_function
+
+
+def evaluate(interactions, *arguments, chunk_size=CHUNK_SIZE, **named):
+    return evaluate_log(Interactions(interactions, chunk_size), *arguments, **named)
+
 
 SyntheticLog = Callable[..., list[LoggedInteraction]]
 
@@ -124,7 +131,7 @@ def test_an_empty_log_gets_no_verdict() -> None:
 
 def test_other_baselines_keys_and_progress(synthetic_log: SyntheticLog) -> None:
     log, seen = synthetic_log(3000, RATES, TRUE), list[int]()
-    result = evaluate(log, against="uniform", key_of=by_category, chunk_size=1000, progress=seen.append)
+    result = evaluate(log, against="uniform", model=Rates(key_of=by_category), chunk_size=1000, progress=seen.append)
     assert seen == [1000, 2000, 3000]
     assert result.policy("uniform").difference.value == 0.0
     assert evaluate(log, fixed_offers=2).notes == ("1 of 3 offers were not evaluated as fixed offers",)

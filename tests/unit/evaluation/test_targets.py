@@ -13,8 +13,15 @@ from contextual_bandit.limits import CAP_EXHAUSTED, Draw, resolve
 from contextual_bandit.loops import BaselineSetting
 from contextual_bandit.types import Action, LoggedInteraction, SlotDecision
 from evaluation import report
-from evaluation.evaluate import evaluate
+from evaluation.chunks import CHUNK_SIZE
+from evaluation.evaluate import evaluate as evaluate_log
+from evaluation.interactions import Interactions
 from evaluation.targets import STANDARD_TARGETS, baseline
+
+
+def evaluate(interactions, *arguments, chunk_size=CHUNK_SIZE, **named):
+    return evaluate_log(Interactions(interactions, chunk_size), *arguments, **named)
+
 
 SyntheticLog = Callable[..., list[LoggedInteraction]]
 RATES, TRUE = (0.2, 0.3, 0.1), (0.6, 0.2, 0.2)
