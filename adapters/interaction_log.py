@@ -64,7 +64,8 @@ def read_interactions(
         rows = connection.execution_options(yield_per=1000).execute(query)
         for row in rows:
             decision = _decision(row)
-            yield LoggedInteraction(row.sequence, decision, row.reward, row.use, row.closed_at, row.revision)
+            rewards = tuple(row.slot_rewards or ())
+            yield LoggedInteraction(row.sequence, decision, row.reward, row.use, row.closed_at, row.revision, rewards)
 
 
 def read_rebuilt(
@@ -105,8 +106,11 @@ def read_rebuilt(
         )
         found = {
             row.decision_id: Revision(
-                Closed(row.sequence, _decision(row), row.reward, row.decided_at, row.closed_at),
-                row.revision, row.reward, row.set_aside,
+                Closed(
+                    row.sequence, _decision(row), row.reward, row.decided_at, row.closed_at,
+                    tuple(row.slot_rewards or ()),
+                ),
+                row.revision, None, row.set_aside,
             )
             for row in newest
         }  # fmt: skip
@@ -129,7 +133,7 @@ def first_sequence(engine: Engine, loop: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StoredDecision:
-    """A committed decision with what happened to it."""
+    """A committed decision with what happened to it; ``slot_rewards`` as of interactions."""
 
     decision: Decision
     record: bytes
@@ -137,6 +141,7 @@ class StoredDecision:
     outcomes: tuple[tuple[Outcome, str], ...]
     reward: float | None
     closed_at: datetime | None
+    slot_rewards: tuple[float, ...] = ()
 
 
 def find_decision(engine: Engine, loop: str, decision_id: str) -> StoredDecision | None:
@@ -159,7 +164,7 @@ def find_decision(engine: Engine, loop: str, decision_id: str) -> StoredDecision
             )
         ).one_or_none()
         closed = connection.execute(
-            select(interactions.c.reward, interactions.c.closed_at)
+            select(interactions.c.reward, interactions.c.closed_at, interactions.c.slot_rewards)
             .where(interactions.c.loop == loop, interactions.c.decision_id == decision_id)
             .order_by(interactions.c.revision.desc())
             .limit(1)
@@ -173,6 +178,7 @@ def find_decision(engine: Engine, loop: str, decision_id: str) -> StoredDecision
         tuple((outcome_from_row(outcome), outcome["state"]) for outcome in listed),
         None if closed is None else closed.reward,
         None if closed is None else closed.closed_at,
+        () if closed is None else tuple(closed.slot_rewards or ()),
     )
 
 
@@ -246,5 +252,5 @@ def outcome_from_row(row: RowMapping) -> Outcome:
     """A stored outcome read back."""
     return Outcome(
         row["outcome_id"], row["decision_id"], row["kind"], row["value"],
-        row["received_at"].astimezone(UTC), row["final"],
+        row["received_at"].astimezone(UTC), row["final"], row["slot"],
     )  # fmt: skip

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -27,7 +29,7 @@ from adapters.tables import (
 )
 from contextual_bandit import events
 from contextual_bandit.history import SEGMENTS
-from contextual_bandit.joined import ACTIVATION_KIND, MOST_ORPHANS, Batch, JoinState, Open, Revision, UnitChange
+from contextual_bandit.joined import ACTIVATION_KIND, MOST_ORPHANS, Batch, Closed, JoinState, Open, Revision, UnitChange
 from contextual_bandit.types import Decision, Outcome
 
 
@@ -156,7 +158,7 @@ class LoopLog:
             gone = [closed.decision.decision_id for closed in batch.closed] + batch.inactive
             if gone:
                 connection.execute(self._these_open(delete(open_decisions), gone))
-            first = [Revision(closed, 0, 0.0, False) for closed in batch.closed]
+            first = [Revision(closed, 0, None, False) for closed in batch.closed]
             self._write_interactions([*first, *batch.revised], generation)
             self._write_performance(batch)
             self._write_unit_changes(batch.unit_changes)
@@ -236,10 +238,10 @@ class LoopLog:
             self._connection,
             decisions,
             ("loop", "decision_id", "decided_at", "customer_id", "offer_id", "propensity", "policy_id", "snapshot_id",
-             "use", "position", "record"),
+             "use", "position", "record", "shown"),
             [
                 (self.loop, d.decision_id, o.opened_at, d.customer_id, d.chosen.offer_id, d.slots[0].propensity,
-                 d.policy_id, d.snapshot_id, d.use, o.position, o.record)
+                 d.policy_id, d.snapshot_id, d.use, o.position, o.record, _shown(d))
                 for o in opened for d in (o.decision,)
             ],
         )  # fmt: skip
@@ -262,10 +264,11 @@ class LoopLog:
         copy_rows(
             self._connection,
             outcomes,
-            ("loop", "outcome_id", "decision_id", "kind", "value", "final", "received_at", "position", "state"),
+            ("loop", "outcome_id", "decision_id", "kind", "value", "final", "received_at", "position", "state", "slot"),
             [
                 (self.loop, o.outcome_id, o.decision_id, o.kind, o.value, o.final, o.received_at, stored.position,
-                 "joined" if o.outcome_id in adopted else stored.state)
+                 "joined" if o.outcome_id in adopted else stored.state,
+                 None if o.slot is None else Jsonb(o.slot))
                 for stored in batch.outcomes for o in (stored.outcome,)
             ],
         )  # fmt: skip
@@ -275,10 +278,10 @@ class LoopLog:
             self._connection,
             interactions,
             ("loop", "sequence", "revision", "decision_id", "decided_at", "closed_at", "reward", "use", "generation",
-             "set_aside"),
+             "set_aside", "slot_rewards"),
             [
                 (self.loop, c.sequence, revision.number, c.decision.decision_id, c.opened_at, c.closed_at, c.reward,
-                 c.decision.use, generation, revision.set_aside)
+                 c.decision.use, generation, revision.set_aside, list(c.slot_rewards) or None)
                 for revision in revisions for c in (revision.closed,)
             ],
         )  # fmt: skip
@@ -298,16 +301,18 @@ class LoopLog:
     def _write_performance(self, batch: Batch) -> None:
         sums: dict[tuple[Any, ...], list[float]] = defaultdict(lambda: [0, 0, 0.0])
         for opened in batch.opened:
-            sums[self._cell(opened.decision, opened.opened_at)][0] += 1
+            for cell, _ in self._cells(opened.decision, opened.opened_at):
+                sums[cell][0] += 1
         for closed in batch.closed:
-            cell = sums[self._cell(closed.decision, closed.opened_at)]
-            cell[1] += 1
-            cell[2] += closed.reward
+            for cell, reward in self._cells(closed.decision, closed.opened_at, _by_slot(closed)):
+                sums[cell][1] += 1
+                sums[cell][2] += reward
         for revision in batch.revised:
             # An interaction counts once, and with its newest reward.
-            sums[self._cell(revision.closed.decision, revision.closed.opened_at)][2] += (
-                revision.closed.reward - revision.before
-            )
+            after, before = _by_slot(revision.closed), _by_slot(revision.before) if revision.before else ()
+            gained = [new - old for new, old in zip_longest(after, before, fillvalue=0.0)]
+            for cell, more in self._cells(revision.closed.decision, revision.closed.opened_at, gained):
+                sums[cell][2] += more
         if not sums:
             return
         statement = insert(performance)
@@ -323,12 +328,28 @@ class LoopLog:
             ],
         )
 
-    def _cell(self, decision: Decision, time: datetime) -> tuple[Any, ...]:
+    def _cells(
+        self, decision: Decision, time: datetime, rewards: Sequence[float] = ()
+    ) -> Iterator[tuple[tuple[Any, ...], float]]:
+        """The cell of each slot, with its reward: every offer that was shown counts."""
         minute = time.replace(second=0, microsecond=0)
         # The sender may have named a segment of its own; aggregates keep to the known ones.
         sent = decision.context.namespaces.get("H", {}).get("segment")
         segment = sent if isinstance(sent, str) and sent in SEGMENTS else "other"
-        return (self.loop, minute, decision.policy_id, decision.chosen.offer_id, segment)
+        for index in range(len(decision.slots)):
+            cell = (self.loop, minute, decision.policy_id, decision.shown(index).offer_id, segment)
+            yield cell, rewards[index] if rewards else 0.0
+
+
+def _by_slot(closed: Closed) -> tuple[float, ...]:
+    return closed.slot_rewards or (closed.reward,)
+
+
+def _shown(decision: Decision) -> Jsonb | None:
+    """What each slot shows, where slots were asked for: [slot id, offer id]."""
+    if not decision.has_slots:
+        return None
+    return Jsonb([[slot.slot_id, decision.shown(index).offer_id] for index, slot in enumerate(decision.slots)])
 
 
 def _holds(batch: Batch) -> dict[str, Any]:

@@ -58,9 +58,7 @@ class SnapshotStore:
 
     def get(self, snapshot_id: str) -> PolicySnapshot | None:
         """One snapshot by name."""
-        with self._engine.connect() as connection:
-            row = connection.execute(select(_table).where(_table.c.snapshot_id == snapshot_id)).one_or_none()
-        return None if row is None else _snapshot(row)
+        return find_snapshot(self._engine, snapshot_id)
 
     def newest(self, loop: str, *, published: bool = False, generation: int | None = None) -> PolicySnapshot | None:
         """The snapshot trained furthest in the newest (or the given) generation."""
@@ -142,6 +140,13 @@ class SnapshotStore:
             gone = _prunable(rows, keep_from)
             connection.execute(delete(_table).where(_table.c.snapshot_id.in_(gone)))
         return len(gone)
+
+
+def find_snapshot(engine: Engine, snapshot_id: str) -> PolicySnapshot | None:
+    """One snapshot by name."""
+    with engine.connect() as connection:
+        row = connection.execute(select(_table).where(_table.c.snapshot_id == snapshot_id)).one_or_none()
+    return None if row is None else _snapshot(row)
 
 
 def _prunable(rows: Sequence[Any], keep_from: datetime) -> list[str]:

@@ -37,13 +37,13 @@ _SCRIPT = sha1(LOG_ONCE.encode(), usedforsecurity=False).hexdigest()
 class Logged:
     """What the stream answered: ``known`` when the id had been decided before, with that decision's hash.
 
-    ``position`` is SPOOLED while the decision waits on disk. ``draw`` is a limited decision's.
+    ``position`` is SPOOLED while the decision waits on disk. ``draws`` are a limited decision's, one for each slot.
     """
 
     known: bool
     request_hash: str
     position: str
-    draw: Draw | None = None
+    draws: tuple[Draw, ...] = ()
 
 
 class DrawUnknown(redis.RedisError):
@@ -126,8 +126,8 @@ class StreamWriter:
         known, stored_hash, position, *drawn = await self._enqueue(call)
         if known == COUNTS_LOST:
             raise UnitsUnknown("the counts of units are lost")
-        draw = events.draw_from(orjson.loads(drawn[0])) if drawn else None
-        return Logged(bool(known), stored_hash.decode(), position.decode(), draw)
+        draws = events.draws_from(orjson.loads(drawn[0])) if drawn else ()
+        return Logged(bool(known), stored_hash.decode(), position.decode(), draws)
 
     def spooled_decision(self, loop: str, decision_id: str) -> Call | None:
         """A decision that waits on disk."""
@@ -269,7 +269,7 @@ def _without_units(call: Call) -> Call:
     """The call as it can wait on disk: a limited decision is drawn here, without its limited offers."""
     if call.limited is None:
         return call
-    return replace(call, message=events.with_draw(call.message, call.limited.without_units()))
+    return replace(call, message=events.with_draws(call.message, call.limited.without_units()))
 
 
 def _spooled_reply(call: Call) -> Any:
@@ -278,5 +278,5 @@ def _spooled_reply(call: Call) -> Any:
         return position
     reply: list[Any] = [0, call.request_hash.encode(), position]
     if call.limited is not None:
-        reply.append(orjson.dumps(events.draw_payload(call.limited.without_units())))
+        reply.append(orjson.dumps(events.draws_payload(call.limited.without_units())))
     return reply

@@ -18,7 +18,7 @@ from sqlalchemy import (
     Text,
     create_engine,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_N_name)s"},
@@ -168,6 +168,7 @@ decisions = Table(
     Column("use", Text, nullable=False),
     Column("position", Text, nullable=False),
     Column("record", LargeBinary, nullable=False),
+    Column("shown", JSONB),
     PrimaryKeyConstraint("loop", "decision_id", "decided_at"),
     Index(None, "customer_id"),
     postgresql_partition_by="RANGE (decided_at)",
@@ -198,6 +199,7 @@ outcomes = Table(
     _at("received_at"),
     Column("position", Text, nullable=False),
     Column("state", Text, nullable=False),
+    Column("slot", JSONB),
     PrimaryKeyConstraint("loop", "outcome_id"),
     Index(None, "loop", "decision_id"),
 )
@@ -215,6 +217,7 @@ interactions = Table(
     Column("use", Text, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("set_aside", Boolean, nullable=False),
+    Column("slot_rewards", ARRAY(Float)),
     PrimaryKeyConstraint("loop", "sequence", "revision", "decided_at"),
     Index(None, "loop", "decision_id"),
     postgresql_partition_by="RANGE (decided_at)",
@@ -290,6 +293,21 @@ api_keys = Table(
     Column("role", Text, nullable=False),
     _at("created_at"),
     _at("revoked_at", nullable=True),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("evaluation_id", Text, primary_key=True),
+    Column("loop", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("request", JSONB, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("result", JSONB),
+    Column("page", Text),
+    _at("created_at"),
+    Column("ended_at", DateTime(timezone=True)),
+    Index(None, "loop", "created_at"),
 )
 
 audit_log = Table(

@@ -51,23 +51,37 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """
+# What each slot of a decision shows; a decision without slots shows one offer.
+_EACH_SHOWN = """
+CROSS JOIN LATERAL (
+  SELECT d.offer_id AS offer_id, 0 AS place, NULL AS slot_id WHERE d.shown IS NULL
+  UNION ALL
+  SELECT one.value->>1, one.ordinality::int - 1, one.value->>0
+  FROM jsonb_array_elements(d.shown) WITH ORDINALITY AS one
+) s
+"""
+_OF_THE_SLOT = """(CASE jsonb_typeof(r.slot) WHEN 'number' THEN (r.slot #>> '{}')::int = s.place
+  WHEN 'string' THEN r.slot #>> '{}' = s.slot_id ELSE s.place = 0 END)"""
 # Decisions that still count: open, or closed as interactions. Deferred ones that nobody saw have given units back.
-_SHOWN = text("""
-SELECT d.offer_id, d.customer_id, d.decided_at, o.decision_id IS NOT NULL AS is_open,
+_SHOWN = text(f"""
+SELECT s.offer_id, d.customer_id, d.decided_at, o.decision_id IS NOT NULL AS is_open,
        o.decision_id IS NULL AND i.sequence IS NULL AS is_inactive,
        EXISTS (SELECT 1 FROM outcomes r WHERE r.loop = d.loop AND r.decision_id = d.decision_id
-               AND r.state = 'joined' AND r.kind = ANY(:redeeming)) AS is_redeemed
+               AND r.state = 'joined' AND r.kind = ANY(:redeeming) AND {_OF_THE_SLOT}) AS is_redeemed
 FROM decisions d
+{_EACH_SHOWN}
 LEFT JOIN open_decisions o ON o.loop = d.loop AND o.decision_id = d.decision_id
 LEFT JOIN interactions i ON i.loop = d.loop AND i.decision_id = d.decision_id AND i.decided_at = d.decided_at
      AND i.revision = 0
-WHERE d.offer_id = ANY(:offers) AND d.use <> 'fallback'
+WHERE s.offer_id = ANY(:offers) AND d.use <> 'fallback'
 """)
-_REDEEMED = text("""
-SELECT d.offer_id, d.customer_id, max(r.received_at) AS at
+_REDEEMED = text(f"""
+SELECT s.offer_id, d.customer_id, max(r.received_at) AS at
 FROM outcomes r JOIN decisions d ON d.loop = r.loop AND d.decision_id = r.decision_id
-WHERE r.kind = ANY(:redeeming) AND r.state = 'joined' AND d.customer_id IS NOT NULL AND d.offer_id = ANY(:offers)
-GROUP BY d.offer_id, d.customer_id
+{_EACH_SHOWN}
+WHERE r.kind = ANY(:redeeming) AND r.state = 'joined' AND d.customer_id IS NOT NULL AND s.offer_id = ANY(:offers)
+  AND {_OF_THE_SLOT}
+GROUP BY s.offer_id, d.customer_id
 """)
 
 

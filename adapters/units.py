@@ -1,5 +1,7 @@
 """Units of limited offers, counted where decisions are logged: one script masks, draws, takes and logs at once.
 
+Several slots of a decision are drawn there one after the other, without replacement.
+
 Kept in Redis: ``units:{offer}`` (a hash: ``t:NAME`` counts for good, ``w:NAME`` by window) and ``seen:{customer}``
 (``l:OFFER:NAME`` and ``c:OFFER:NAME`` alike, ``s:OFFER`` last shown, ``r:OFFER`` last redeemed; times in
 milliseconds). A window is text "time:count ..." in steps of a 24th of it, the customer's in milliseconds; a step counts
@@ -15,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from contextual_bandit.limits import CAP_EXHAUSTED, COUNTED, HOLDS_STOCK, UNLIMITED, Draw, draw
+from contextual_bandit.limits import CAP_EXHAUSTED, COUNTED, HOLDS_STOCK, UNLIMITED, Draw, SlotDraw, draw_slots
 from contextual_bandit.types import Offer
 
 EPOCH_KEY = "units:epoch"
@@ -26,8 +28,8 @@ DAY_MS = 86_400_000.0
 SEEN_SECONDS = 400 * 86_400
 
 # One atomic step: answer a known id with what was logged; else, for a limited decision, mask what is exhausted, draw
-# from the rest and take the drawn offer's units; then log it and remember where. contextual_bandit/limits.py has the
-# same arithmetic.
+# from the rest and take the drawn offer's units, slot by slot; then log it and remember where. What an earlier slot
+# took or the slot must not show is gone first. contextual_bandit/limits.py has the same arithmetic.
 LOG_ONCE = """
 local known = redis.call('HMGET', KEYS[2], 'hash', 'position')
 if known[1] then return {1, known[1], known[2]} end
@@ -70,50 +72,65 @@ if ARGV[4] then
       end
     end
     if offer.cool and lately({offer.cool[1]}, offer.cool[2]) then return 2 end
+    return 0
+  end
+  local function related(offer)
     if offer.excludes and lately(offer.excludes[1], offer.excludes[2]) then return 3 end
     if offer.requires and not lately(offer.requires[1], offer.requires[2]) then return 4 end
     return 0
   end
-  local masked, owners = {}, {}
+  local owners, spent, promoted = {}, {}, {}
   for number, entry in ipairs(spec.offers) do
-    local code = exhausted(entry[2], KEYS[4 + number])
     owners[entry[1] + 1] = number
-    if code > 0 then masked[entry[1] + 1] = code end
+    spent[number] = exhausted(entry[2], KEYS[4 + number])
   end
-  local served, best = spec.served, nil
-  if spec.tiers then
-    for index, tier in ipairs(spec.tiers) do
-      if not masked[index] and (not best or tier > best) then best = tier end
-    end
-    for index, tier in ipairs(spec.tiers) do
-      if not masked[index] and tier < best then masked[index] = 5 end
-    end
-  end
-  local total, first = 0, nil
-  for index, probability in ipairs(served) do
-    if not masked[index] then
-      total = total + probability
-      first = first or index
-    end
-  end
-  local chosen = nil
-  if first and total > 0 then
-    local cumulative = 0
+  for _, index in ipairs(spec.promoted) do promoted[index + 1] = true end
+  local function rescaled(served, masked)
+    local total, first, shares = 0, nil, {}
     for index, probability in ipairs(served) do
-      local share = masked[index] and 0 or probability / total
-      if share > 0 then
-        cumulative = cumulative + share
-        chosen = index
-        if spec.number < cumulative then break end
+      if not masked[index] then
+        total = total + probability
+        first = first or index
       end
     end
-  else
-    chosen = first
+    for index, probability in ipairs(served) do
+      if masked[index] then shares[index] = 0
+      elseif total > 0 then shares[index] = probability / total
+      else shares[index] = index == first and 1 or 0 end
+    end
+    return shares, first
   end
-  local took = 0
-  if chosen and owners[chosen] then
-    local offer, units = spec.offers[owners[chosen]][2], KEYS[4 + owners[chosen]]
-    took = offer.took
+  local function left_over(policy, gone, left)
+    local served, count = rescaled(policy, gone), 0
+    local kept, each = 1 - spec.floor, spec.floor / left
+    for index, one in ipairs(served) do
+      if not gone[index] then
+        served[index] = kept * one + each
+        if promoted[index] then count = count + 1 end
+      end
+    end
+    if count > 0 and spec.share > 0 then
+      local extra = spec.share / count
+      kept = 1 - spec.share
+      for index, one in ipairs(served) do
+        if not gone[index] then served[index] = kept * one + (promoted[index] and extra or 0) end
+      end
+    end
+    return served
+  end
+  local function pick(served, number)
+    local cumulative, last = 0, 1
+    for index, share in ipairs(served) do
+      if share > 0 then
+        cumulative = cumulative + share
+        last = index
+        if number < cumulative then break end
+      end
+    end
+    return last
+  end
+  local function take(number)
+    local offer, units = spec.offers[number][2], KEYS[4 + number]
     local function put(key, field, window, step)
       local _, kept = live(redis.call('HGET', key, field), window, step)
       local at = string.format('%.0f', math.floor(now / step))
@@ -139,14 +156,57 @@ if ARGV[4] then
         if not before or (left >= 0 and left < offer.keep) then redis.call('EXPIRE', seen, offer.keep) end
       end
     end
+    return offer.took
   end
-  local listed = {}
-  for index = 1, #served do
-    if masked[index] and not (spec.preferred and masked[index] == 5) then
-      listed[#listed + 1] = '[' .. (index - 1) .. ',' .. masked[index] .. ']'
+  local taken, results = {}, {}
+  for _, slot in ipairs(spec.slots) do
+    local source = spec.sources[slot.source + 1]
+    local served, masked, gone, left = source.served, {}, {}, #source.served
+    for index in pairs(taken) do gone[index] = true end
+    for _, index in ipairs(slot.excluded) do gone[index + 1] = true end
+    for index in pairs(gone) do
+      masked[index] = 6
+      left = left - 1
     end
+    if next(gone) and left > 0 then served = left_over(source.policy, gone, left) end
+    local is_masked, best = false, nil
+    for number, entry in ipairs(spec.offers) do
+      local index = entry[1] + 1
+      if not masked[index] then
+        local code = spent[number]
+        if code == 0 then code = related(entry[2]) end
+        if code > 0 then
+          masked[index] = code
+          is_masked = true
+        end
+      end
+    end
+    if slot.tiers then
+      for index, tier in ipairs(slot.tiers) do
+        if not masked[index] and (not best or tier > best) then best = tier end
+      end
+      for index, tier in ipairs(slot.tiers) do
+        if not masked[index] and tier < best then
+          masked[index] = 5
+          is_masked = true
+        end
+      end
+    end
+    local shares, first = rescaled(served, masked)
+    local chosen, took = nil, 0
+    if first then chosen = pick(is_masked and shares or served, slot.number) end
+    if chosen then taken[chosen] = true end
+    if chosen and owners[chosen] then took = take(owners[chosen]) end
+    local listed = {}
+    for index = 1, #served do
+      local code = masked[index]
+      if code and code ~= 6 and not (spec.preferred and code == 5) then
+        listed[#listed + 1] = '[' .. (index - 1) .. ',' .. code .. ']'
+      end
+    end
+    results[#results + 1] = '[[' .. table.concat(listed, ',') .. '],' .. ((chosen or 0) - 1) .. ',' .. took .. ']'
   end
-  local drawn = '[[' .. table.concat(listed, ',') .. '],' .. ((chosen or 0) - 1) .. ',' .. took .. ']'
+  local drawn = '[' .. table.concat(results, ',') .. ']'
   message = string.sub(message, 1, -3) .. ',"limited":' .. drawn .. '}}'
   local position = redis.call('XADD', KEYS[1], '*', 'e', message)
   redis.call('HSET', KEYS[2], 'hash', ARGV[2], 'position', position)
@@ -162,19 +222,17 @@ return {0, ARGV[2], position}
 
 @dataclass(frozen=True, slots=True)
 class LimitedDraw:
-    """A draw that must happen where units are counted.
+    """Draws that must happen where units are counted, slot by slot.
 
-    ``served`` and ``tiers`` are in the order of the decision's actions, ``offers`` the (index, entry) of those whose
-    shows are counted, ``now_ms`` the moment that windows are about. ``preferred``: the tiers are a baseline's order.
+    ``slots`` are what each is drawn from, over the same actions, with one floor and one share of the promoted;
+    ``offers`` are the (index, entry) of the actions whose shows are counted, ``now_ms`` the moment that windows are
+    about.
     """
 
-    served: tuple[float, ...]
-    number: float
+    slots: tuple[SlotDraw, ...]
     now_ms: int
     customer_id: str | None
     offers: tuple[tuple[int, Entry], ...]
-    tiers: tuple[int, ...] | None
-    preferred: bool = False
 
     def keys(self) -> list[str]:
         """The script's keys after the stream and the decision's own."""
@@ -183,21 +241,28 @@ class LimitedDraw:
 
     def argument(self) -> bytes:
         """The script's argument."""
+        first = self.slots[0]
+        # Slots that share their features share their distributions.
+        places: dict[tuple[tuple[float, ...], tuple[float, ...]], int] = {}
+        for slot in self.slots:
+            places.setdefault((slot.policy, slot.served), len(places))
         spec: dict[str, Any] = {
-            "number": self.number,
             "now": self.now_ms,
             "seen": self.customer_id is not None,
-            "served": self.served,
             "offers": [[index, entry.spec] for index, entry in self.offers],
+            "sources": [{"policy": policy, "served": served} for policy, served in places],
+            "slots": [_slot_spec(slot, places[slot.policy, slot.served]) for slot in self.slots],
+            "promoted": [index for index, is_promoted in enumerate(first.promoted) if is_promoted],
+            "floor": first.floor,
+            "share": first.share,
+            "preferred": first.preferred,
         }
-        if self.tiers is not None:
-            spec |= {"tiers": self.tiers, "preferred": self.preferred}
         return orjson.dumps(spec)
 
-    def without_units(self) -> Draw:
-        """The draw while the counts are away: what has limits counts as exhausted, so that none is exceeded."""
+    def without_units(self) -> tuple[Draw, ...]:
+        """The draws while the counts are away: what has limits counts as exhausted, so that none is exceeded."""
         closed = {index: CAP_EXHAUSTED for index, entry in self.offers if entry.is_limited}
-        return draw(self.served, self.number, closed, self.tiers, preferred=self.preferred)
+        return draw_slots(self.slots, closed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +272,11 @@ class Entry:
     offer_id: str
     is_limited: bool
     spec: Mapping[str, Any]
+
+
+def _slot_spec(slot: SlotDraw, source: int) -> dict[str, Any]:
+    spec = {"source": source, "number": slot.number, "excluded": sorted(slot.excluded)}
+    return spec if slot.tiers is None else {**spec, "tiers": slot.tiers}
 
 
 def units_key(offer_id: str) -> str:

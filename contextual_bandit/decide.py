@@ -8,10 +8,19 @@ from datetime import datetime
 
 from contextual_bandit.baseline import BaselinePolicy
 from contextual_bandit.holdout import in_holdout
-from contextual_bandit.limits import HOLDOUT, as_fallback, mask, masked_indices
+from contextual_bandit.limits import HOLDOUT, as_fallback, left_over, mask, masked_indices
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.policy import FirstActionPolicy, Policy, pick, uniform_number, with_floor, with_promotion
-from contextual_bandit.types import Action, Context, Decision, Distribution, Removed, SlotDecision
+from contextual_bandit.slots import (
+    Slate,
+    SlotAsked,
+    all_fallback,
+    baseline_order,
+    gone_indices,
+    slot_context,
+    slot_seed,
+)
+from contextual_bandit.types import Action, Context, Decision, Distribution, Features, Removed, SlotDecision, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,105 @@ def decide(loop: LoopConfig, serving: ServingPolicy, moment: Moment, choice: Cho
     is served with probability 1. Customers of the holdout get the baseline or no offer. Without an action the fallback
     is served, with no probability.
     """
-    decision = Decision(
+    decision = _undecided(loop, serving, moment, choice)
+    if not choice.actions:
+        return as_fallback(decision, choice.removed, choice.fallback)
+    policy: Policy = serving.policy
+    if decision.use == "holdout" and loop.holdout.serves == "no_offer":
+        decision = _nothing_offered(decision, choice)
+        policy = FirstActionPolicy()
+    elif decision.use == "holdout":
+        policy = BaselinePolicy(loop.baseline)
+    elif decision.use == "baseline":
+        policy = FirstActionPolicy()
+    given = policy.distribution(choice.context, decision.actions)
+    served = serve(loop, decision, given)
+    number = uniform_number(loop.loop, moment.decision_id)
+    chosen = pick(served, number)
+    return replace(decision, slots=(SlotDecision(chosen, Distribution(tuple(given), served), served[chosen], number),))
+
+
+def decide_slots(
+    loop: LoopConfig,
+    serving: ServingPolicy,
+    moment: Moment,
+    choice: Choice,
+    asked: Sequence[SlotAsked],
+    priorities: Sequence[int] | None = None,
+) -> Slate | Decision:
+    """Prepare several slots to be drawn: each one's distribution over all eligible actions, with its own features.
+
+    Modes and holdout are as for one slot; where a baseline serves, each slot gets its own, or else the next of the
+    baseline's order that is not shown yet. Without an action, or for a holdout without offers, there is nothing to
+    draw and the decision itself is given.
+
+    Args:
+        loop: the loop's settings.
+        serving: the policy that decides.
+        moment: what was asked, when and by whom.
+        choice: the eligible actions and what else the decision is made from.
+        asked: the slots, with ids of their own.
+        priorities: each action's, on loops with priority tiers.
+    """
+    slots = tuple(
+        SlotDecision(-1, None, None, None, slot.slot_id, index, slot.features, slot.baseline, slot.exclude)
+        for index, slot in enumerate(asked)
+    )
+    decision = replace(_undecided(loop, serving, moment, choice), slots=slots)
+    if not choice.actions:
+        return all_fallback(decision, choice.fallback)
+    if decision.use == "holdout" and loop.holdout.serves == "no_offer":
+        removed = _nothing_offered(decision, choice).removed
+        return replace(all_fallback(decision, choice.fallback), removed=removed, use="holdout")
+    numbers = [uniform_number(loop.loop, slot_seed(moment.decision_id, index)) for index in range(len(asked))]
+    if decision.use == "learn":
+        slots = _by_policy(loop, serving.policy, decision, numbers)
+        tiers = None if priorities is None else (tuple(priorities),) * len(asked)
+        decision = replace(decision, slots=slots)
+        return Slate(decision, choice.fallback, loop.exploration_floor, loop.promoted_share, tiers)
+    order: Sequence[int] = range(len(choice.actions), 0, -1)
+    baseline: Policy = FirstActionPolicy()
+    if decision.use == "holdout":
+        baseline = BaselinePolicy(loop.baseline)
+        order = baseline.tiers(decision.actions)
+    given = Distribution(baseline.distribution(choice.context, decision.actions), _even(len(choice.actions)))
+    slots = tuple(replace(slot, distribution=given, draw=number) for slot, number in zip(slots, numbers, strict=True))
+    orders = baseline_order(order, asked, decision.actions)
+    tiers = orders if priorities is None else tuple(combined(priorities, one) for one in orders)
+    return Slate(replace(decision, slots=slots), choice.fallback, tiers=tiers, preferred=True)
+
+
+def serve(loop: LoopConfig, decision: Decision, given: Sequence[float]) -> tuple[float, ...]:
+    """The distribution that is drawn from: the policy's with floor and promotion, and without what was masked.
+
+    Only what the loop's own policy gave is changed: a baseline stays as it is. ``decision`` has one slot, or is the
+    view of one: what was not left to it counts for neither floor nor promotion.
+    """
+    served, gone = tuple(given), gone_indices(decision)
+    if decision.use == "learn":
+        promoted = [action.promoted for action in decision.actions]
+        if gone:
+            served = left_over(given, gone, loop.exploration_floor, promoted, loop.promoted_share)
+        else:
+            served = with_promotion(with_floor(given, loop.exploration_floor), promoted, loop.promoted_share)
+    masked = masked_indices(decision)
+    return mask(served, masked) if masked - gone else served
+
+
+def combined(first: Sequence[int] | None, second: Sequence[int]) -> tuple[int, ...]:
+    """One order out of two: by the first, and among its equals by the second."""
+    pairs = list(zip(first if first is not None else (0,) * len(second), second, strict=True))
+    places = {pair: place for place, pair in enumerate(sorted(set(pairs)))}
+    return tuple(places[pair] for pair in pairs)
+
+
+def _undecided(loop: LoopConfig, serving: ServingPolicy, moment: Moment, choice: Choice) -> Decision:
+    use: Use = "learn"
+    if choice.actions and in_holdout(loop.loop, moment.customer_id, loop.holdout):
+        use = "holdout"
+    elif choice.actions and loop.learning_mode != "online":
+        use = "baseline"
+    return Decision(
         loop=loop.loop,
         decision_id=moment.decision_id,
         decided_at=moment.now,
@@ -70,50 +177,47 @@ def decide(loop: LoopConfig, serving: ServingPolicy, moment: Moment, choice: Cho
         policy_id=serving.policy_id,
         snapshot_id=serving.snapshot_id,
         learning_mode=loop.learning_mode,
-        use="learn",
+        use=use,
         deferred=moment.deferred,
         request_hash=moment.request_hash,
         sources=choice.sources,
         dropped=choice.dropped,
     )
-    if not choice.actions:
-        return as_fallback(decision, choice.removed, choice.fallback)
-    policy: Policy = serving.policy
-    if in_holdout(loop.loop, moment.customer_id, loop.holdout):
-        if loop.holdout.serves == "no_offer":
-            removed = [*choice.removed, *(Removed(action.offer_id, HOLDOUT) for action in choice.actions)]
-            shown = choice.fallback.offer_id
-            others = tuple(entry for entry in removed if entry.offer_id != shown)
-            decision = replace(decision, actions=(choice.fallback,), removed=others)
-            policy = FirstActionPolicy()
-        else:
-            policy = BaselinePolicy(loop.baseline)
-        decision = replace(decision, use="holdout")
-    elif loop.learning_mode != "online":
-        policy = FirstActionPolicy()
-        decision = replace(decision, use="baseline")
-    given = policy.distribution(choice.context, decision.actions)
-    served = serve(loop, decision, given)
-    number = uniform_number(loop.loop, moment.decision_id)
-    chosen = pick(served, number)
-    return replace(decision, slots=(SlotDecision(chosen, Distribution(tuple(given), served), served[chosen], number),))
 
 
-def serve(loop: LoopConfig, decision: Decision, given: Sequence[float]) -> tuple[float, ...]:
-    """The distribution that is drawn from: the policy's with floor and promotion, and without what was masked.
+def _nothing_offered(decision: Decision, choice: Choice) -> Decision:
+    """A holdout without offers: all of them are removed, and the fallback is the only action."""
+    removed = [*choice.removed, *(Removed(action.offer_id, HOLDOUT) for action in choice.actions)]
+    shown = choice.fallback.offer_id
+    others = tuple(entry for entry in removed if entry.offer_id != shown)
+    return replace(decision, actions=(choice.fallback,), removed=others)
 
-    Only what the loop's own policy gave is changed: a baseline stays as it is.
-    """
-    served = tuple(given)
-    if decision.use == "learn":
-        promoted = [action.promoted for action in decision.actions]
-        served = with_promotion(with_floor(given, loop.exploration_floor), promoted, loop.promoted_share)
-    masked = masked_indices(decision)
-    return mask(served, masked) if masked else served
+
+def _by_policy(
+    loop: LoopConfig, policy: Policy, decision: Decision, numbers: Sequence[float]
+) -> tuple[SlotDecision, ...]:
+    """The slots with the policy's distributions, one prediction for those that share their features."""
+    known: list[tuple[Features, Distribution]] = []
+    slots = []
+    for slot, number in zip(decision.slots, numbers, strict=True):
+        found = next((given for features, given in known if features == slot.features), None)
+        if found is None:
+            given = tuple(policy.distribution(slot_context(decision.context, slot.features), decision.actions))
+            found = Distribution(given, serve(loop, replace(decision, slots=()), given))
+            known.append((slot.features, found))
+        slots.append(replace(slot, distribution=found, draw=number))
+    return tuple(slots)
+
+
+def _even(count: int) -> tuple[float, ...]:
+    return (1.0 / count,) * count
 
 
 def ranking(decision: Decision) -> list[tuple[str, float]]:
-    """Offers with their served probabilities: the chosen one first, then by falling probability; none of a fallback."""
+    """Offers with their served probabilities: the chosen one first, then by falling probability; none of a fallback.
+
+    ``decision`` has one slot, or is the view of one.
+    """
     slot = decision.slots[0]
     if slot.distribution is None:
         return []

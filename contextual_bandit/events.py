@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
@@ -11,6 +12,7 @@ import orjson
 
 from contextual_bandit.limits import Draw, resolve
 from contextual_bandit.profile import Activity
+from contextual_bandit.slots import Slate
 from contextual_bandit.types import (
     Action,
     Context,
@@ -21,6 +23,7 @@ from contextual_bandit.types import (
     Outcome,
     Removed,
     SlotDecision,
+    SlotName,
 )
 
 SCHEMA_VERSION = 1
@@ -105,7 +108,7 @@ def decision_payload(decision: Decision) -> dict[str, Any]:
         "affinity_names": names,
         "affinity": rows,
         "removed": [[removed.offer_id, removed.reason] for removed in decision.removed],
-        "slots": [_slot_payload(slot) for slot in decision.slots],
+        "slots": _slot_payloads(decision.slots),
         "policy_id": decision.policy_id,
         "snapshot_id": decision.snapshot_id,
         "learning_mode": decision.learning_mode,
@@ -119,7 +122,7 @@ def decision_payload(decision: Decision) -> dict[str, Any]:
 
 
 def limited_payload(decision: Decision, fallback: Action, preferred: Sequence[int] | None = None) -> dict[str, Any]:
-    """A decision before its draw, which happens where units are counted and is added by ``with_draw``.
+    """A decision before its draw, which happens where units are counted and is added by ``with_draws``.
 
     ``preferred`` is a baseline's own order of the actions.
     """
@@ -127,20 +130,29 @@ def limited_payload(decision: Decision, fallback: Action, preferred: Sequence[in
     return payload if preferred is None else {**payload, "preferred": preferred}
 
 
-def with_draw(message: bytes, drawn: Draw) -> bytes:
-    """A message whose payload is a limited decision's, with its draw; the script adds it in the same way."""
-    return message[:-2] + b',"limited":' + orjson.dumps(draw_payload(drawn)) + b"}}"
+def slate_payload(slate: Slate) -> dict[str, Any]:
+    """A decision before the draws of its slots, which are added by ``with_draws``."""
+    payload = limited_payload(slate.decision, slate.fallback)
+    payload |= {"floor": slate.floor, "share": slate.share}
+    return payload if not slate.preferred else {**payload, "preferred": slate.tiers}
 
 
-def draw_payload(drawn: Draw) -> list[Any]:
-    """A draw as JSON."""
-    return [drawn.masked, drawn.chosen, drawn.took]
+def with_draws(message: bytes, drawn: Sequence[Draw]) -> bytes:
+    """A message whose payload waits for draws, one for each slot, with them; the script adds them in the same way."""
+    return message[:-2] + b',"limited":' + orjson.dumps(draws_payload(drawn)) + b"}}"
 
 
-def draw_from(raw: Sequence[Any]) -> Draw:
-    """A draw read back."""
-    masked, chosen, took = raw
-    return Draw(tuple((index, code) for index, code in masked), chosen, took)
+def draws_payload(drawn: Sequence[Draw]) -> list[list[Any]]:
+    """Draws as JSON."""
+    return [[one.masked, one.chosen, one.took] for one in drawn]
+
+
+def draws_from(raw: Sequence[Any]) -> tuple[Draw, ...]:
+    """Draws read back; before there were slots, the one draw stood there alone."""
+    return tuple(
+        Draw(tuple((index, code) for index, code in masked), chosen, took)
+        for masked, chosen, took in ([raw] if _is_alone(raw) else raw)
+    )
 
 
 def decision_from(payload: Mapping[str, Any]) -> Decision:
@@ -157,9 +169,6 @@ def decision_from(payload: Mapping[str, Any]) -> Decision:
     actions = tuple(
         _action_from(action, affinity) for action, affinity in zip(payload["actions"], affinities, strict=True)
     )
-    slots = tuple(_slot_from(slot) for slot in payload["slots"])
-    if not slots or any(not 0 <= slot.chosen < len(actions) for slot in slots):
-        raise BadEvent(f"decision {payload['decision_id']!r} chooses none of its {len(actions)} actions")
     decision = Decision(
         loop=payload["loop"],
         decision_id=payload["decision_id"],
@@ -169,7 +178,7 @@ def decision_from(payload: Mapping[str, Any]) -> Decision:
         context=Context(payload["context"]),
         actions=actions,
         removed=tuple(Removed(offer_id, reason) for offer_id, reason in payload["removed"]),
-        slots=slots,
+        slots=tuple(_slots_from(payload["slots"])),
         policy_id=payload["policy_id"],
         snapshot_id=payload["snapshot_id"],
         learning_mode=payload["learning_mode"],
@@ -180,15 +189,41 @@ def decision_from(payload: Mapping[str, Any]) -> Decision:
         dropped=tuple(payload.get("dropped", ())),
         took_units=payload.get("took_units", 0),
     )
-    if "limited" not in payload:
-        return decision
-    fallback = _action_from(payload["fallback"], {})
-    return resolve(decision, draw_from(payload["limited"]), fallback, payload.get("preferred"))
+    if "limited" in payload:
+        try:
+            decision = _drawn(decision, payload)
+        except IndexError as error:
+            raise BadEvent(f"decision {decision.decision_id!r} has draws among other actions") from error
+    if not decision.slots or any(not _shows_one(slot, len(decision.actions)) for slot in decision.slots):
+        raise BadEvent(f"decision {decision.decision_id!r} chooses none of its {len(actions)} actions")
+    return decision
 
 
-def outcome_payload(outcome_id: str, decision_id: str, kind: str, value: float, final: bool) -> dict[str, Any]:
+def _drawn(decision: Decision, payload: Mapping[str, Any]) -> Decision:
+    """A decision that waited for its draws, with them."""
+    raw, preferred = payload["limited"], payload.get("preferred")
+    draws, fallback = draws_from(raw), _action_from(payload["fallback"], {})
+    if not decision.has_slots:
+        return resolve(decision, draws[0], fallback, preferred, is_rescaled=_is_alone(raw))
+    tiers = None if preferred is None else tuple(tuple(order) for order in preferred)
+    slate = Slate(decision, fallback, payload["floor"], payload["share"], tiers, tiers is not None)
+    return slate.resolved(draws)
+
+
+def _is_alone(raw: Sequence[Any]) -> bool:
+    return bool(raw) and isinstance(raw[-1], int)
+
+
+def _shows_one(slot: SlotDecision, actions: int) -> bool:
+    return slot.fallback is not None or 0 <= slot.chosen < actions
+
+
+def outcome_payload(
+    outcome_id: str, decision_id: str, kind: str, value: float, final: bool, slot: SlotName = None
+) -> dict[str, Any]:
     """An outcome as JSON; when it counts as received is the stream's to say."""
-    return {"outcome_id": outcome_id, "decision_id": decision_id, "kind": kind, "value": value, "final": final}
+    plain = {"outcome_id": outcome_id, "decision_id": decision_id, "kind": kind, "value": value, "final": final}
+    return plain if slot is None else {**plain, "slot": slot}
 
 
 def outcome_from(payload: Mapping[str, Any], received_at: datetime) -> Outcome:
@@ -208,6 +243,7 @@ def outcome_from(payload: Mapping[str, Any], received_at: datetime) -> Outcome:
         value=float(value),
         received_at=received_at,
         final=payload["final"],
+        slot=payload.get("slot"),
     )
 
 
@@ -228,22 +264,66 @@ def _columns(rows: Sequence[Features]) -> tuple[list[str] | None, list[Any]]:
     return None, list(rows)
 
 
+def _slot_payloads(slots: Sequence[SlotDecision]) -> list[dict[str, Any]]:
+    """Slots as JSON; probabilities that are those of the slot before are left out."""
+    found, before = [], None
+    for slot in slots:
+        payload = _slot_payload(slot)
+        if before is not None and slot.distribution is not None:
+            for name in ("policy", "served"):
+                if getattr(before, name) == payload[name]:
+                    del payload[name]
+        before = slot.distribution or before
+        found.append(payload)
+    return found
+
+
 def _slot_payload(slot: SlotDecision) -> dict[str, Any]:
     distribution = slot.distribution
-    return {
+    payload: dict[str, Any] = {
         "chosen": slot.chosen,
         "policy": None if distribution is None else distribution.policy,
         "served": None if distribution is None else distribution.served,
         "propensity": slot.propensity,
         "draw": slot.draw,
     }
+    if slot.slot_id:
+        payload |= {
+            "slot_id": slot.slot_id,
+            "features": slot.features,
+            "baseline": slot.baseline,
+            "exclude": slot.exclude,
+            "removed": [[removed.offer_id, removed.reason] for removed in slot.removed],
+            "took_units": slot.took_units,
+            "fallback": None if slot.fallback is None else [_action_payload(slot.fallback), slot.fallback.affinity],
+        }
+    return payload
 
 
-def _slot_from(raw: Mapping[str, Any]) -> SlotDecision:
-    distribution = None
-    if raw["served"] is not None:
-        distribution = Distribution(tuple(raw["policy"]), tuple(raw["served"]))
-    return SlotDecision(raw["chosen"], distribution, raw["propensity"], raw["draw"])
+def _slots_from(payloads: Sequence[Mapping[str, Any]]) -> Iterator[SlotDecision]:
+    before = None
+    for index, raw in enumerate(payloads):
+        policy, served = (
+            tuple(raw[name] or ()) if name in raw else getattr(before, name, ()) for name in ("policy", "served")
+        )
+        distribution = Distribution(policy, served) if served else None
+        before = distribution or before
+        plain = SlotDecision(raw["chosen"], distribution, raw["propensity"], raw["draw"])
+        yield replace(plain, index=index, **_asked_from(raw)) if "slot_id" in raw else plain
+
+
+def _asked_from(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What only the slots have that were asked for."""
+    fallback = raw["fallback"]
+    return {
+        "slot_id": raw["slot_id"],
+        "features": raw["features"],
+        "baseline": raw["baseline"],
+        "exclude": tuple(raw["exclude"]),
+        "removed": tuple(Removed(offer_id, reason) for offer_id, reason in raw["removed"]),
+        "took_units": raw["took_units"],
+        "fallback": None if fallback is None else _action_from(*fallback),
+    }
 
 
 def activity_payload(activity: Activity) -> dict[str, Any]:

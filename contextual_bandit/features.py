@@ -9,7 +9,7 @@ from typing import Any
 
 from contextual_bandit.types import FeatureValue
 
-RESERVED_LETTERS = frozenset("ADHLOPSW")
+RESERVED_LETTERS = frozenset("ADHLOPSTW")
 OWN_GROUPS = {
     "demographics": "D", "history": "H", "location": "L", "preferences": "P", "season": "S", "weather": "W",
 }  # fmt: skip

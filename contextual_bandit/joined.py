@@ -34,31 +34,35 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A decision with its final reward, in the order in which decisions closed."""
+    """A decision with its final reward, in the order in which decisions closed; ``slot_rewards`` as of interactions."""
 
     sequence: int
     decision: Decision
     reward: float
     opened_at: datetime
     closed_at: datetime
+    slot_rewards: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A closed decision with its reward as of this revision; ``before`` is the reward of the one before.
+    """A closed decision with its reward as of this revision; ``before`` is the one before.
 
     Revision 0 is what was learned. ``set_aside``: the interaction kills the learner, whatever its reward.
     """
 
     closed: Closed
     number: int
-    before: float
+    before: Closed | None
     set_aside: bool
 
 
 @dataclass(frozen=True, slots=True)
 class StoredOutcome:
-    """An outcome with what became of it: ``joined``, ``late`` or ``orphan`` (no such decision so far)."""
+    """An outcome with what became of it.
+
+    ``joined``, ``late``, ``orphan`` (no such decision so far), or ``unknown_slot`` (the decision has no such slot).
+    """
 
     outcome: Outcome
     position: str
@@ -69,7 +73,8 @@ class StoredOutcome:
 class UnitChange:
     """What became of a show that was counted: ``inactive`` (nobody saw it), ``unredeemed``, or ``redeemed``.
 
-    ``shown_at`` is the moment under which it was counted, ``changed_at`` stream time.
+    ``decision`` has one slot, or is the view of the one that showed it (``contextual_bandit.slots``). ``shown_at`` is
+    the moment under which it was counted, ``changed_at`` stream time.
     """
 
     decision: Decision

@@ -1,4 +1,4 @@
-"""From a decision's outcomes to its one reward: pure functions (step Reward)."""
+"""From a decision's outcomes to its one reward, the sum over its slots: pure functions (step Reward)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from contextual_bandit.loops import OutcomeKind, RewardDefinition
-from contextual_bandit.types import Action, Outcome
+from contextual_bandit.types import Action, Decision, Outcome
 
 # The kind of outcomes whose sender gave a value; a loop's kind of this name is worth the plain number too.
 DIRECT = "value"
@@ -105,6 +105,25 @@ def aggregate(definition: RewardDefinition, outcomes: Sequence[Outcome], action:
         values.append(value)
     reward = (_combined(definition, values) if values else definition.default) + corrections
     return min(max(reward, definition.low), definition.high)
+
+
+def rewards_of(
+    definition: RewardDefinition, outcomes: Sequence[Outcome], decision: Decision
+) -> tuple[float, tuple[float, ...]]:
+    """A decision's reward, and where slots were asked for that of each slot, of which it is the sum.
+
+    Each slot's is made of the outcomes that name it (those without a name are about the first), by what it shows; one
+    without outcomes has the default. An outcome of a slot that the decision does not have counts for none.
+    """
+    if not decision.has_slots:
+        return aggregate(definition, outcomes, decision.chosen), ()
+    by_slot: list[list[Outcome]] = [[] for _ in decision.slots]
+    for outcome in outcomes:
+        index = decision.slot_index(outcome.slot)
+        if index is not None:
+            by_slot[index].append(outcome)
+    rewards = tuple(aggregate(definition, mine, decision.shown(index)) for index, mine in enumerate(by_slot))
+    return sum(rewards), rewards
 
 
 def _combined(definition: RewardDefinition, values: Sequence[float]) -> float:

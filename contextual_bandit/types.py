@@ -19,6 +19,8 @@ OfferStatus: TypeAlias = Literal["draft", "active", "paused", "ended"]
 OfferType: TypeAlias = Literal["percentage", "amount", "free_gift", "free_shipping", "points", "content", "none"]
 CapScope: TypeAlias = Literal["total", "customer"]
 LateOutcomes: TypeAlias = Literal["ignore", "rebuild"]
+# A slot by its id, or by its place from 0.
+SlotName: TypeAlias = str | int | None
 
 # Tags that need explicit consent of the same name, and an age.
 SENSITIVE_TAGS = frozenset({"health", "pregnancy", "finance", "alcohol"})
@@ -29,7 +31,8 @@ class Context:
     """Features known when deciding, by namespace; never the identity of the customer.
 
     The first letter of a namespace is what interactions name, so the product's own are the capitals D demographics,
-    H history, L location, P stated preferences, S season, W weather; a client's own never begin with one of them.
+    H history, L location, P stated preferences, S season, T the slot, W weather; a client's own never begin with one
+    of them.
     """
 
     namespaces: Mapping[str, Features]
@@ -159,24 +162,36 @@ class Distribution:
 class SlotDecision:
     """One slot's draw: ``propensity`` is the served probability of ``actions[chosen]`` and never recomputed.
 
-    ``draw`` is the uniform number in [0, 1) that chose it; fallbacks have neither distribution nor propensity.
+    ``draw`` is the uniform number in [0, 1) that chose it; fallbacks have neither distribution nor propensity. A
+    decision whose request asked for slots names each (``slot_id`` is empty otherwise) and keeps what was asked of it:
+    its place from 0, its ``features``, its ``baseline`` offer, and the offers that it must not show. There ``removed``
+    is what the draw left out of this slot alone, ``took_units`` is as of a decision, and a slot for which nothing was
+    left has ``chosen`` -1 and shows its ``fallback``.
     """
 
     chosen: int
     distribution: Distribution | None
     propensity: float | None
     draw: float | None
+    slot_id: str = ""
+    index: int = 0
+    features: Features = field(default_factory=dict)
+    baseline: str | None = None
+    exclude: tuple[str, ...] = ()
+    removed: tuple[Removed, ...] = ()
+    took_units: int = 0
+    fallback: Action | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Everything that was known and done when an offer was picked.
+    """Everything that was known and done when an offer was picked, or one for each of several slots.
 
     ``sources`` says where a namespace, or one feature of it ("D.age_band"), came from: ``request``, ``stored``,
     ``clock``, a provider's name, ``missing``. ``dropped`` names features that the loop's schema did not let in.
     An action that a cap exhausted at the draw stays among ``actions`` with a served probability of 0, and stands in
-    ``removed`` too. ``took_units``: 1 if shows of the chosen offer are counted and this one
-    was, 2 if it holds a unit of stock, else 0.
+    ``removed`` too, that of its slot where slots were asked for. ``took_units``: 1 if shows of the chosen offer are
+    counted and this one was, 2 if it holds a unit of stock, else 0; where slots were asked for, each slot has its own.
     """
 
     loop: str
@@ -200,13 +215,34 @@ class Decision:
 
     @property
     def chosen(self) -> Action:
-        """The action of the first slot."""
-        return self.actions[self.slots[0].chosen]
+        """What the first slot shows."""
+        return self.shown(0)
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether the request asked for slots, be it one."""
+        return bool(self.slots and self.slots[0].slot_id)
+
+    def shown(self, index: int) -> Action:
+        """What a slot shows: the action that it chose, or its fallback."""
+        slot = self.slots[index]
+        return self.actions[slot.chosen] if slot.fallback is None else slot.fallback
+
+    def slot_index(self, name: SlotName) -> int | None:
+        """The place of a slot by its id or place; the first one when there is no name, None when there is no such."""
+        if name is None:
+            return 0
+        if isinstance(name, str):
+            return next((index for index, slot in enumerate(self.slots) if slot.slot_id == name), None)
+        return name if 0 <= name < len(self.slots) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Something that happened after a decision; ``received_at`` is stream time, never the sender's clock."""
+    """Something that happened after a decision; ``received_at`` is stream time, never the sender's clock.
+
+    ``slot`` names the slot that it is about; without one it is about the first.
+    """
 
     outcome_id: str
     decision_id: str
@@ -214,6 +250,7 @@ class Outcome:
     value: float
     received_at: datetime
     final: bool = False
+    slot: SlotName = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +258,7 @@ class LoggedInteraction:
     """A closed decision with its reward; the only input of learning and of off-policy evaluation.
 
     ``sequence`` counts the loop's interactions from 1 in the order in which they closed; gaps are erased customers.
+    Where slots were asked for, ``slot_rewards`` has each slot's reward, and ``reward`` is their sum; else it is empty.
     """
 
     sequence: int
@@ -229,6 +267,7 @@ class LoggedInteraction:
     use: Use
     closed_at: datetime
     revision: int = 0
+    slot_rewards: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from contextual_bandit.decide import ranking
 from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig
 from contextual_bandit.profile import Activity
 from contextual_bandit.reward import DIRECT, RewardOutOfRange, UnusableAmount, outcome_value
+from contextual_bandit.slots import slot_view
 from contextual_bandit.types import Decision
 from decision_service.access import Reader, Writer
 from decision_service.checks import check_batch_ids, check_time
@@ -44,6 +45,7 @@ from decision_service.schemas import (
 )
 from decision_service.serving import utc_now
 from decision_service.shapes import Id, LoopName
+from decision_service.slates import shown_parts, slots_out
 from decision_service.state import Service
 
 WAIT_SECONDS = 30.0
@@ -124,7 +126,7 @@ async def reward(
     except UnusableAmount as error:
         raise bad_field("amount", error.amount, error.why) from None
     outcome_id = body.outcome_id or idempotency_key or str(uuid.uuid4())
-    payload = events.outcome_payload(outcome_id, body.decision_id, body.kind or DIRECT, value, body.final)
+    payload = events.outcome_payload(outcome_id, body.decision_id, body.kind or DIRECT, value, body.final, body.slot)
     message = events.encode(events.OUTCOME, occurred_at, payload)
     position = await service.writer.append(loop_stream(loop.loop), message)
     service.metrics.outcomes.labels(loop.loop).inc()
@@ -225,10 +227,10 @@ def _service(request: Request) -> Service:
 
 
 async def _answer(service: Service, body: RankIn, decision: Decision) -> Mapping[str, Any]:
-    answer = _rank_out(decision)
-    offer = service.serving.catalogue.offers.get(decision.chosen.offer_id) if decision.chosen.version else None
-    if offer is not None and (offer.code or offer.creative):
-        answer |= {"code": offer.code, "creative": offer.creative}
+    offers = service.serving.catalogue.offers
+    answer = {**_rank_out(decision), **shown_parts(decision, offers)}
+    if body.slots is not None:
+        answer["slots"] = slots_out(decision, offers)
     if body.explain:
         answer["why"] = await service.explainer.explain(decision, service.serving.loops.get(decision.loop))
     return answer
@@ -238,7 +240,7 @@ def _rank_out(decision: Decision) -> dict[str, Any]:
     return {
         "decision_id": decision.decision_id,
         "offer_id": decision.chosen.offer_id,
-        "ranking": [{"offer_id": offer_id, "probability": p} for offer_id, p in ranking(decision)],
+        "ranking": [{"offer_id": offer_id, "probability": p} for offer_id, p in ranking(slot_view(decision, 0))],
         "policy_id": decision.policy_id,
         "snapshot_id": decision.snapshot_id,
         "learning_mode": decision.learning_mode,

@@ -17,7 +17,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ServiceMetrics, start_logging
-from decision_service import api, catalogue_api, health, import_api, jobs_api, privacy_api, problems, regions_api
+from decision_service import (
+    api,
+    catalogue_api,
+    evaluations_api,
+    health,
+    import_api,
+    jobs_api,
+    privacy_api,
+    problems,
+    regions_api,
+)  # fmt: skip
 from decision_service.examples import EXAMPLES
 from decision_service.state import open_service
 
@@ -26,6 +36,7 @@ LARGEST_BODY = 8 * 1024 * 1024
 # Routes are tried in this order: those with a fixed last part come before those that take any.
 ROUTERS = (
     api.router, import_api.router, catalogue_api.router, privacy_api.router, regions_api.router, jobs_api.router,
+    evaluations_api.router,
     health.router,
 )  # fmt: skip
 

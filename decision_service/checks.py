@@ -9,31 +9,50 @@ from hashlib import blake2b
 import orjson
 
 from contextual_bandit.loops import LoopConfig
-from contextual_bandit.types import Action, Context
+from contextual_bandit.slots import SlotAsked
+from contextual_bandit.types import Action, Context, Features
 from decision_service.problems import Problem, bad_field
 from decision_service.schemas import RankIn
 
 MOST_PAIRS = 30_000_000
+MOST_PROBABILITIES = 50_000
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-def check_size(context: Context, actions: Sequence[Action], field: str) -> None:
+def check_size(context: Context, actions: Sequence[Action], field: str, slots: Sequence[SlotAsked] = ()) -> None:
     """Refuse a decision that would hold the process up: pairs of features times actions are bounded.
+
+    Slots that differ in their features are so many predictions, and each slot logs a probability for every action.
 
     Raises:
         Problem: 400.
     """
+    if len(slots) * len(actions) > MOST_PROBABILITIES:
+        why = f"{len(slots) * len(actions)} probabilities over all candidates, {MOST_PROBABILITIES} at most"
+        raise bad_field(field + "slots", len(slots), why)
     shared = sum(map(len, context.namespaces.values()))
-    pairs = sum((shared + len(action.features) + len(action.affinity)) ** 2 for action in actions)
+    counts = [len(features) for features in _distinct([slot.features for slot in slots])] or [0]
+    own = [len(action.features) + len(action.affinity) for action in actions]
+    pairs = sum((shared + count + features) ** 2 for count in counts for features in own)
     if pairs > MOST_PAIRS:
         raise bad_field(
             field + "candidates", len(actions), f"{pairs} pairs of features over all candidates, {MOST_PAIRS} at most"
         )
 
 
+def _distinct(found: Sequence[Features]) -> list[Features]:
+    kept: list[Features] = []
+    for one in found:
+        if one not in kept:
+            kept.append(one)
+    return kept
+
+
 def hash_request(request: RankIn) -> str:
     """A hash of everything that was asked except the id, and whether reasons are wanted."""
-    body = request.model_dump(mode="json", exclude={"decision_id", "explain"})
+    # Absent slots leave the hash what it was before there were slots.
+    unasked = {"decision_id", "explain"} | ({"slots"} if request.slots is None else set())
+    body = request.model_dump(mode="json", exclude=unasked)
     return blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 

@@ -22,6 +22,8 @@ _RANK_OUT = {
     "snapshot_id": "default-g1-30600",
     "learning_mode": "online",
 }
+_SLOT_IN = {"id": "drawer-top", "features": {"size": "large"}, "baseline": "spring-10", "exclude": ["free-shipping"]}
+_RANKED_SLOT = {"slot_id": "drawer-top", "offer_id": "spring-10", "propensity": 0.99, "ranking": _RANKING}
 _CUSTOMER = {
     "demographics": {"age_band": "35-44", "household_size": 3},
     "preferences": {"likes": "garden"},
@@ -163,14 +165,37 @@ _WHY: dict[str, Any] = {
     "dropped": [],
     "note": None,
 }
+_WHY_SLOT = {
+    "slot_id": "drawer-top",
+    "offer_id": "spring-10",
+    "is_exploration": False,
+    "removed": [{"offer_id": "free-shipping", "reason": "slot_excludes"}],
+    "offers": _WHY["offers"],
+}
 _SCHEMA: dict[str, Any] = {
     "features": {"device.kind": {"type": "string", "values": ["phone", "desktop"], "personal": False}},
     "unknown": "refuse",
 }
 
+_EVALUATION: dict[str, Any] = {
+    "evaluation_id": "spring-policies",
+    "loop": "default",
+    "name": "Spring",
+    "request": {"policies": ["vw", "uniform"], "against": "logged"},
+    "state": "done",
+    "progress": 1.0,
+    "result": {"verdict_in_words": "Policy vw is better than the served policy: ...", "verdict": "better"},
+    "error": None,
+    "created_at": "2026-11-23T08:00:00Z",
+    "ended_at": "2026-11-23T08:00:09Z",
+}
+
 EXAMPLES: dict[str, dict[str, Any]] = {
     "CandidateIn": {"offer_id": "free-shipping", "features": {"category": "service", "threshold": 30}},
+    "SlotIn": _SLOT_IN,
     "RankIn": _RANK_IN,
+    "RankedSlotOut": _RANKED_SLOT,
+    "WhySlotOut": _WHY_SLOT,
     "RankedOut": _RANKING[0],
     "RankOut": _RANK_OUT,
     "ContributionOut": _CONTRIBUTION,
@@ -216,6 +241,16 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "ImportOut": {"imported": 120, "created": 3, "updated": 17, "unchanged": 100, "dry_run": False},
     "OfferVersionOut": {**_OFFER_OUT, "created_at": "2026-02-20T09:30:00Z"},
     "OfferVersionsOut": {"versions": [{**_OFFER_OUT, "created_at": "2026-02-20T09:30:00Z"}]},
+    "EvaluationIn": {
+        "evaluation_id": "spring-policies",
+        "name": "Spring",
+        "loop": "default",
+        "policies": ["vw", "uniform"],
+        "closed_from": "2026-03-01T00:00:00Z",
+        "slices": ["H.segment", "week"],
+    },
+    "EvaluationOut": _EVALUATION,
+    "EvaluationsOut": {"evaluations": [{**_EVALUATION, "result": None}]},
     "JobIn": {"kind": "precompute"},
     "JobOut": _JOB,
     "JobsOut": {"jobs": [_JOB]},

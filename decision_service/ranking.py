@@ -18,16 +18,17 @@ from adapters.stream_writer import Logged, StreamWriter, UnitsUnknown
 from adapters.streams import FIELD, decided_key, loop_stream
 from adapters.telemetry import ServiceMetrics
 from adapters.unit_counts import UnitCounts
-from adapters.units import LimitedDraw
+from adapters.units import Entry, LimitedDraw
 from contextual_bandit import events
 from contextual_bandit.actions import action_of, no_offer
 from contextual_bandit.baseline import BaselinePolicy
 from contextual_bandit.context import build_context, derive
-from contextual_bandit.decide import Choice, Moment, decide
+from contextual_bandit.decide import Choice, Moment, combined, decide, decide_slots
 from contextual_bandit.features import BadFeature, rebuild_context
-from contextual_bandit.limits import draw, resolve
+from contextual_bandit.limits import SlotDraw, draw, draw_slots, resolve
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.schema import apply_schema
+from contextual_bandit.slots import Slate
 from contextual_bandit.types import Action, Decision, Distribution
 from decision_service.candidates import Candidate, asked, eligible, fallback_of, unknown_ids
 from decision_service.checks import check_size, check_time, hash_request, repeated_id
@@ -36,6 +37,7 @@ from decision_service.held import Catalogue
 from decision_service.problems import Problem, not_found
 from decision_service.schemas import RankIn
 from decision_service.serving import Serving, utc_now
+from decision_service.slates import check_named, named_by_slots, slots_asked
 from decision_service.together import Together
 
 # Counts of units that were lost are made anew and the draw is tried again, so often.
@@ -44,13 +46,33 @@ TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A decision on its way to the log, or one that was there already; a ``limited`` one is drawn as it is logged."""
+    """A decision on its way to the log, or one that was there already; a ``limited`` one is drawn as it is logged.
+
+    ``slate`` has its slots, where slots were asked for and wait for that.
+    """
 
     decision: Decision
     is_logged: bool = False
     fallback: Action = field(default_factory=no_offer)
     limited: LimitedDraw | None = None
     preferred: tuple[int, ...] | None = None
+    slate: Slate | None = None
+
+    def payload(self) -> dict[str, Any]:
+        """What is logged, before any draw that happens there."""
+        if self.limited is None:
+            return events.decision_payload(self.decision)
+        if self.slate is not None:
+            return events.slate_payload(self.slate)
+        return events.limited_payload(self.decision, self.fallback, self.preferred)
+
+    def drawn(self, logged: Logged) -> Decision:
+        """The decision as it was logged just now."""
+        if not logged.draws:
+            return self.decision
+        if self.slate is not None:
+            return self.slate.resolved(logged.draws)
+        return resolve(self.decision, logged.draws[0], self.fallback, self.preferred)
 
 
 class Ranker:
@@ -87,6 +109,7 @@ class Ranker:
             sent = derive(sent)
         except BadFeature as error:
             raise error.below(field) from None
+        slots = slots_asked(request, field)
         request_hash = hash_request(request)
         if request.decision_id is not None:
             stored = await self._stored(loop, request.decision_id, request_hash)
@@ -96,6 +119,8 @@ class Ranker:
         occurred_at = check_time(loop, request.occurred_at, now, field + "occurred_at")
         catalogue = await self._catalogue(request)
         asked_for = asked(request, catalogue, field)
+        if slots is not None:
+            check_named(slots, {prepared.offer.offer_id for prepared, _ in asked_for.offers}, field)
         known = await self._circumstances.of(loop, request, occurred_at)
         context, sources = build_context(loop, occurred_at, known.known, sent)
         # On a loop with wall time a sender's clock feeds features, but does not bring an expired offer back.
@@ -108,19 +133,25 @@ class Ranker:
             return action_of(candidate.offer, candidate.features, affinity, loop.promoted_tag)
 
         actions = [action(candidate) for candidate in candidates]
-        check_size(context, actions, field)
+        check_size(context, actions, field, slots or ())
         fallback = fallback_of(loop.fallback, catalogue, situation, rules, action)
         moment = Moment(
             request.decision_id or str(uuid.uuid4()), request.customer_id, now, occurred_at,
             request.defer_activation, request_hash,
         )  # fmt: skip
         choice = Choice(context, actions, removed, fallback, sources, tuple(dropped))
-        decision = decide(loop, self._serving.policies[loop.loop], moment, choice)
+        serving = self._serving.policies[loop.loop]
+        if slots is not None:
+            found = decide_slots(loop, serving, moment, choice, slots, _priorities(loop, candidates))
+            return _slate(loop, catalogue, found, candidates)
+        decision = decide(loop, serving, moment, choice)
         return _limited(loop, catalogue, Prepared(decision, fallback=fallback), candidates)
 
     async def _catalogue(self, request: RankIn) -> Catalogue:
         """One version of the catalogue; an offer created a moment ago by another worker is looked for."""
-        if unknown_ids(request, self._serving.catalogue):
+        held = self._serving.catalogue
+        named = named_by_slots(request) if request.candidates is None else ()
+        if unknown_ids(request, held) or any(name not in held.offers for name in named):
             await self._serving.refresh()
         return self._serving.catalogue
 
@@ -134,8 +165,7 @@ class Ranker:
         if not logged.known:
             if decision.dropped:
                 self._metrics.dropped.labels(decision.loop).inc(len(decision.dropped))
-            if logged.draw is not None:
-                decision = resolve(decision, logged.draw, prepared.fallback, prepared.preferred)
+            decision = prepared.drawn(logged)
             self._metrics.decisions.labels(decision.loop, decision.use).inc()
             return decision
         if logged.request_hash != decision.request_hash:
@@ -146,10 +176,7 @@ class Ranker:
 
     async def _append(self, prepared: Prepared) -> Logged:
         decision = prepared.decision
-        payload = events.decision_payload(decision)
-        if prepared.limited is not None:
-            payload = events.limited_payload(decision, prepared.fallback, prepared.preferred)
-        message = events.encode(events.DECISION, decision.occurred_at, payload)
+        message = events.encode(events.DECISION, decision.occurred_at, prepared.payload())
         for _ in range(TRIES):
             try:
                 return await self._writer.log_decision(
@@ -217,14 +244,12 @@ def _limited(loop: LoopConfig, catalogue: Catalogue, prepared: Prepared, candida
     is_held_out = decision.use == "holdout" and loop.holdout.serves == "no_offer"
     if slot.distribution is None or slot.draw is None or is_held_out:
         return prepared
-    held = catalogue.units
-    offers = [(index, held[entry.offer.offer_id]) for index, entry in enumerate(candidates)
-              if entry.offer.offer_id in held]  # fmt: skip
+    offers = _counted(catalogue, candidates)
     tiers = tuple(entry.offer.priority for entry in candidates) if loop.priority_tiers else None
     preferred = decision.use == "holdout"
     if preferred and (offers or tiers):
         # A baseline without its first choice has a second one: its order is drawn from, not its distribution.
-        tiers = _combined(tiers, BaselinePolicy(loop.baseline).tiers(decision.actions))
+        tiers = combined(tiers, BaselinePolicy(loop.baseline).tiers(decision.actions))
         even = (1.0 / len(candidates),) * len(candidates)
         slot = replace(slot, distribution=Distribution(slot.distribution.policy, even))
         decision = replace(decision, slots=(slot,))
@@ -235,15 +260,37 @@ def _limited(loop: LoopConfig, catalogue: Catalogue, prepared: Prepared, candida
             return prepared
         drawn = draw(served, slot.draw or 0.0, {}, tiers, preferred=preferred)
         return replace(prepared, decision=resolve(decision, drawn, prepared.fallback, prepared.preferred))
+    limited = SlotDraw(served, slot.draw or 0.0, tiers, preferred)
+    return replace(prepared, limited=_limited_draw(loop, decision, (limited,), offers))
+
+
+def _slate(
+    loop: LoopConfig, catalogue: Catalogue, found: Slate | Decision, candidates: Sequence[Candidate]
+) -> Prepared:
+    """Draw the slots, or leave that to where units are counted, if any are."""
+    if isinstance(found, Decision):
+        return Prepared(found)
+    offers = _counted(catalogue, candidates)
+    if not offers:
+        return Prepared(found.resolved(draw_slots(found.draws, {})))
+    limited = _limited_draw(loop, found.decision, found.draws, offers)
+    return Prepared(found.decision, fallback=found.fallback, limited=limited, slate=found)
+
+
+def _counted(catalogue: Catalogue, candidates: Sequence[Candidate]) -> tuple[tuple[int, Entry], ...]:
+    held = catalogue.units
+    return tuple((index, held[entry.offer.offer_id]) for index, entry in enumerate(candidates)
+                 if entry.offer.offer_id in held)  # fmt: skip
+
+
+def _limited_draw(
+    loop: LoopConfig, decision: Decision, slots: tuple[SlotDraw, ...], offers: tuple[tuple[int, Entry], ...]
+) -> LimitedDraw:
     moment = decision.occurred_at if loop.clock == "simulated" else decision.decided_at
-    limited = LimitedDraw(
-        served, slot.draw or 0.0, int(moment.timestamp() * 1000), decision.customer_id, tuple(offers), tiers, preferred
-    )
-    return replace(prepared, limited=limited)
+    return LimitedDraw(slots, int(moment.timestamp() * 1000), decision.customer_id, offers)
 
 
-def _combined(first: Sequence[int] | None, second: Sequence[int]) -> tuple[int, ...]:
-    """One order out of two: by the first, and among its equals by the second."""
-    pairs = list(zip(first if first is not None else (0,) * len(second), second, strict=True))
-    places = {pair: place for place, pair in enumerate(sorted(set(pairs)))}
-    return tuple(places[pair] for pair in pairs)
+def _priorities(loop: LoopConfig, candidates: Sequence[Candidate]) -> tuple[int, ...] | None:
+    """Each candidate's priority, where they make a difference."""
+    found = tuple(entry.offer.priority for entry in candidates)
+    return found if loop.priority_tiers and len(set(found)) > 1 else None

@@ -34,7 +34,7 @@ def decision_out(decision: Decision, stored: StoredDecision | None) -> DecisionO
                 for action in decision.actions
             ],
             "removed": [RemovedOut(offer_id=entry.offer_id, reason=entry.reason) for entry in decision.removed],
-            "slots": [_slot(decision, slot) for slot in decision.slots],
+            "slots": _slots(decision, stored),
             "policy_id": decision.policy_id,
             "snapshot_id": decision.snapshot_id,
             "learning_mode": decision.learning_mode,
@@ -91,12 +91,22 @@ def profile_out(profile: Profile) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _slot(decision: Decision, slot: SlotDecision) -> SlotOut:
+def _slots(decision: Decision, stored: StoredDecision | None) -> list[SlotOut]:
+    rewards = stored.slot_rewards if stored else ()
+    return [
+        _slot(decision, slot, rewards[index] if rewards else None) for index, slot in enumerate(decision.slots)
+    ]  # fmt: skip
+
+
+def _slot(decision: Decision, slot: SlotDecision, reward: float | None) -> SlotOut:
     given = slot.distribution
     return SlotOut(
-        offer_id=decision.actions[slot.chosen].offer_id, propensity=slot.propensity,
+        offer_id=decision.shown(slot.index).offer_id, propensity=slot.propensity,
         policy_probabilities=list(given.policy) if given else None,
         served_probabilities=list(given.served) if given else None, draw=slot.draw,
+        slot_id=slot.slot_id or None, features=dict(slot.features), baseline=slot.baseline,
+        exclude=list(slot.exclude), reward=reward,
+        removed=[RemovedOut(offer_id=entry.offer_id, reason=entry.reason) for entry in slot.removed],
     )  # fmt: skip
 
 
@@ -106,7 +116,7 @@ def _outcomes(stored: StoredDecision | None) -> list[OutcomeOut]:
     return [
         OutcomeOut(
             outcome_id=outcome.outcome_id, kind=outcome.kind, value=outcome.value, final=outcome.final,
-            received_at=outcome.received_at, state=state,
+            received_at=outcome.received_at, state=state, slot=outcome.slot,
         )
         for outcome, state in stored.outcomes
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from contextual_bandit.loops import DEFAULT_LOOP
+from contextual_bandit.slots import MOST_SLOTS
 from decision_service.field_errors import FieldFault
 from decision_service.shapes import Finite, Id, In, LoopName, Moment, RegionName
 
@@ -17,6 +18,15 @@ class CandidateIn(In):
 
     offer_id: Id = Field(examples=["spring-10"])
     features: dict[str, Any] = Field({}, examples=[{"category": "garden", "discount": 0.1}])
+
+
+class SlotIn(In):
+    """One place among several: what it is like, and which offers it may show."""
+
+    id: Id | None = Field(None, description="Absent = its place from 0.", examples=["drawer-top"])
+    features: dict[str, Any] = Field({}, description="Of the place, never of a person.", examples=[{"size": "large"}])
+    baseline: Id | None = Field(None, description="The offer that it shows when a baseline serves.")
+    exclude: list[Id] = Field([], max_length=1000, description="Offers that it must not show.")
 
 
 class RankIn(In):
@@ -38,6 +48,11 @@ class RankIn(In):
     channel: Id | None = Field(None, description="Where the offer would be shown.", examples=["web"])
     region: RegionName | None = Field(None, description="Where the customer is; absent = as stored, or the loop's.")
     explain: bool = Field(False, description="Answer with reasons: what was removed, what spoke for each offer.")
+    slots: (
+        Annotated[int, Field(ge=1, le=MOST_SLOTS)] | Annotated[list[SlotIn], Field(min_length=1, max_length=MOST_SLOTS)]
+    ) | None = Field(
+        None, description="Fill so many places, or these, with different offers; absent = one.", examples=[3]
+    )  # fmt: skip
 
 
 class RankedOut(BaseModel):
@@ -75,6 +90,18 @@ class RemovedOut(BaseModel):
     reason: str
 
 
+class WhySlotOut(BaseModel):
+    """Why one of several slots shows what it does; probabilities are given what earlier slots show."""
+
+    slot_id: str
+    offer_id: str
+    is_exploration: bool
+    removed: list[RemovedOut] = Field(
+        description="By the draw; shown_above: an earlier slot shows it, slot_excludes: this one must not."
+    )
+    offers: list[WhyOfferOut]
+
+
 class WhyOut(BaseModel):
     """Why the decision fell as it did."""
 
@@ -88,11 +115,23 @@ class WhyOut(BaseModel):
     missing: list[str] = Field(description="What was not known.")
     sources: dict[str, str] = Field(description="Where features came from, by namespace or feature.")
     dropped: list[str] = Field(description="Features that the loop's schema did not let in.")
+    slots: list[WhySlotOut] | None = Field(None, description="All of them, where slots were asked for.")
     note: str | None
 
 
+class RankedSlotOut(BaseModel):
+    """What one slot shows, with the exact probability of it, given what earlier slots show."""
+
+    slot_id: str
+    offer_id: str
+    propensity: float | None = Field(description="Null when nothing was left to the slot, and a fallback is shown.")
+    ranking: list[RankedOut]
+    code: str | None = Field(None, description="The offer's code, if the catalogue has one.")
+    creative: dict[str, str] | None = Field(None, description="What to show, if the catalogue has it.")
+
+
 class RankOut(BaseModel):
-    """The decision: show ``offer_id``."""
+    """The decision: show ``offer_id``, or with slots what each of them says; it is the first one's then."""
 
     decision_id: str = Field(examples=["0198c1c5-6f5e-7c53-a3ad-4a8c4b1f6a10"])
     offer_id: str = Field(examples=["spring-10"])
@@ -103,6 +142,7 @@ class RankOut(BaseModel):
     use: str = Field("learn", description="learn, baseline, holdout or fallback (nothing was eligible).")
     code: str | None = Field(None, description="The offer's code, if the catalogue has one.")
     creative: dict[str, str] | None = Field(None, description="What to show, if the catalogue has it.")
+    slots: list[RankedSlotOut] | None = Field(None, description="In the order asked, when slots were.")
     why: WhyOut | None = Field(None, description="The reasons, when explain was asked.")
 
 
@@ -123,6 +163,9 @@ class RewardIn(In):
 
     loop: LoopName = DEFAULT_LOOP
     decision_id: Id
+    slot: Id | Annotated[int, Field(ge=0, lt=MOST_SLOTS)] | None = Field(
+        None, description="The slot that it is about, by its id or its place from 0; absent = the first."
+    )
     value: Finite | None = Field(None, examples=[1.0])
     kind: Id | None = Field(None, examples=["click"])
     amount: Finite | None = Field(None, description="Multiplies the kind's worth, such as revenue.")
@@ -214,6 +257,12 @@ class SlotOut(BaseModel):
     policy_probabilities: list[float] | None
     served_probabilities: list[float] | None
     draw: float | None
+    slot_id: str | None = Field(None, description="Null where no slots were asked for, as all that follows.")
+    features: dict[str, Any] = {}
+    baseline: str | None = None
+    exclude: list[str] = []
+    removed: list[RemovedOut] = Field([], description="What the draw left out of this slot.")
+    reward: float | None = Field(None, description="Its own, once the decision is closed.")
 
 
 class OutcomeOut(BaseModel):
@@ -224,7 +273,8 @@ class OutcomeOut(BaseModel):
     value: float = Field(description="What it is worth; of a margin kind, before the margin is taken.")
     final: bool
     received_at: datetime
-    state: str = Field(description="joined, late or orphan")
+    state: str = Field(description="joined, late, orphan or unknown_slot")
+    slot: str | int | None = Field(None, description="The slot that it names.")
 
 
 class DecisionOut(BaseModel):
@@ -248,5 +298,5 @@ class DecisionOut(BaseModel):
     sources: dict[str, str] = {}
     dropped: list[str] = []
     outcomes: list[OutcomeOut]
-    reward: float | None
+    reward: float | None = Field(description="With slots the sum of theirs.")
     closed_at: datetime | None

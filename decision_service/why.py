@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
@@ -12,7 +12,8 @@ from adapters.snapshots import SnapshotStore
 from contextual_bandit.explain import ActionExplanation, Unexplainable, is_exploration, missing_values
 from contextual_bandit.limits import masked_indices
 from contextual_bandit.loops import LoopConfig
-from contextual_bandit.types import Decision, Use
+from contextual_bandit.slots import slot_views
+from contextual_bandit.types import Decision, Removed, Use
 from contextual_bandit.vowpal import VowpalPolicy
 
 Scores: TypeAlias = Mapping[str, ActionExplanation]
@@ -36,9 +37,27 @@ class Explainer:
 
     async def explain(self, decision: Decision, loop: LoopConfig | None) -> dict[str, Any]:
         """The reasons as JSON (shape WhyOut); without scores when the snapshot that decided is gone."""
+        views = list(slot_views(decision))
         async with self._turn:
-            scores, note = await asyncio.to_thread(self._scores, decision, loop)
-        return reasons(decision, scores, note)
+            scores, note = await asyncio.to_thread(self._all_scores, views, loop)
+        found = reasons(views[0], scores[0], note)
+        if decision.has_slots:
+            found["slots"] = [slot_reasons(*pair) for pair in zip(views, scores, strict=True)]
+            found["removed"] = _listed(decision.removed)
+            found |= {"use": decision.use, "missing": list(missing_values(decision.context, decision.sources))}
+        return found
+
+    def _all_scores(self, views: Sequence[Decision], loop: LoopConfig | None) -> tuple[list[Scores], str | None]:
+        """The scores of each slot; those that share their features are explained once. And the first note."""
+        known: list[tuple[Decision, Scores, str | None]] = []
+        found: list[Scores] = []
+        for view in views:
+            same = next((one for one in known if one[0].context == view.context and one[0].use == view.use), None)
+            if same is None:
+                same = (view, *self._scores(view, loop))
+                known.append(same)
+            found.append(same[1])
+        return found, known[0][2]
 
     def _scores(self, decision: Decision, loop: LoopConfig | None) -> tuple[Scores, str | None]:
         if decision.use != "learn":
@@ -77,7 +96,42 @@ class Explainer:
 
 
 def reasons(decision: Decision, scores: Scores, note: str | None) -> dict[str, Any]:
-    """Every offer of a decision: removed by which rule, or its probability with what spoke for it."""
+    """Every offer of a decision with one slot: removed by which rule, or its probability with what spoke for it."""
+    return {
+        "loop": decision.loop,
+        "decision_id": decision.decision_id,
+        "offer_id": decision.chosen.offer_id,
+        "use": decision.use,
+        "is_exploration": is_exploration(decision),
+        "removed": _listed(decision.removed),
+        "offers": _offers(decision, scores),
+        "missing": list(missing_values(decision.context, decision.sources)),
+        "sources": dict(decision.sources),
+        "dropped": list(decision.dropped),
+        "slots": None,
+        "note": note,
+    }
+
+
+def slot_reasons(view: Decision, scores: Scores) -> dict[str, Any]:
+    """One of several slots, by its view: what the draw left out of it, and what spoke for what was left."""
+    names = {action.offer_id for action in view.actions}
+    return {
+        "slot_id": view.slots[0].slot_id,
+        "offer_id": view.chosen.offer_id,
+        "is_exploration": is_exploration(view),
+        "removed": _listed(
+            entry for entry in view.removed if entry.offer_id in names or entry in view.slots[0].removed
+        ),
+        "offers": _offers(view, scores),
+    }
+
+
+def _listed(removed: Iterable[Removed]) -> list[dict[str, str]]:
+    return [{"offer_id": entry.offer_id, "reason": entry.reason} for entry in removed]
+
+
+def _offers(decision: Decision, scores: Scores) -> list[dict[str, Any]]:
     slot = decision.slots[0]
     masked = masked_indices(decision)
     offers: list[dict[str, Any]] = []
@@ -97,16 +151,4 @@ def reasons(decision: Decision, scores: Scores, note: str | None) -> dict[str, A
             }
         )
     offers.sort(key=lambda offer: (offer["offer_id"] != decision.chosen.offer_id, -(offer["probability"] or 0.0)))
-    return {
-        "loop": decision.loop,
-        "decision_id": decision.decision_id,
-        "offer_id": decision.chosen.offer_id,
-        "use": decision.use,
-        "is_exploration": is_exploration(decision),
-        "removed": [{"offer_id": entry.offer_id, "reason": entry.reason} for entry in decision.removed],
-        "offers": offers,
-        "missing": list(missing_values(decision.context, decision.sources)),
-        "sources": dict(decision.sources),
-        "dropped": list(decision.dropped),
-        "note": note,
-    }
+    return offers

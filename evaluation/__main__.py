@@ -1,6 +1,7 @@
-"""``offerloop evaluate``: evaluate standard policies on a loop's log and write a report.
+"""``offerloop evaluate``: evaluate policies on a loop's log, or on a file, and write a report.
 
-``offerloop evaluate fairness`` compares what groups of customers were shown, and what came of it.
+``offerloop evaluate search`` looks for better learning settings, ``fairness`` compares what groups of customers were
+shown, and ``open-bandit`` writes a published log as a file.
 """
 
 from __future__ import annotations
@@ -9,37 +10,87 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from adapters import embedded
-from adapters.interaction_log import find_settings, read_interactions
+from adapters.interaction_log import read_interactions
 from adapters.settings import load_settings
 from adapters.tables import make_engine
-from evaluation import fairness_report, report
-from evaluation.evaluate import evaluate
+from evaluation import fairness_report, open_bandit, report, search_command
+from evaluation.columns import DEFAULT_HYPERPARAMETERS, Hyperparameters
+from evaluation.evaluate import Choices, Evaluation
 from evaluation.fairness import ITEM_KEYS, FairnessUnavailable, TooManyGroups, compare_groups
-from evaluation.interactions import Interactions
-from evaluation.targets import STANDARD_TARGETS, baseline
+from evaluation.lightgbm_rewards import BoostingUnavailable
+from evaluation.policy_names import FORMS
+from evaluation.request import FIXED_OFFERS, REPLICATES, EvaluationRequest
+from evaluation.reward_choice import REWARD_MODELS
+from evaluation.run import evaluate_file, evaluate_loop
+
+INTERVALS = ("default", "normal", "bootstrap")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     arguments = argparse.ArgumentParser(
         prog="offerloop evaluate",
-        description="evaluate standard policies on a loop's log and write a report",
-        epilog="'offerloop evaluate fairness --help' is about groups of customers",
+        description="evaluate policies on a loop's log, or on a file, and write a report",
+        epilog="more: offerloop evaluate search|fairness|open-bandit --help",
     )
     arguments.add_argument("--loop", default="default", help="the loop whose log is read (default: %(default)s)")
-    arguments.add_argument("--out", type=Path, required=True, help="folder for report.html, report.json and the charts")
-    arguments.add_argument("--database-url", help="PostgreSQL; default: the settings', else the embedded one")
-    arguments.add_argument("--json", type=Path, help="also write the result as JSON to this file")
+    arguments.add_argument("--log", type=Path, help="read this file instead: Parquet, dsjson or JSON lines")
+    arguments.add_argument("--from", dest="closed_from", type=_time, help="decisions that closed then or later")
+    arguments.add_argument("--to", dest="closed_to", type=_time, help="decisions that closed before")
     arguments.add_argument(
-        "--fixed-offers", type=int, default=20, help="most served offers to evaluate as policies (default: %(default)s)"
+        "--policy", "--target", dest="policies", action="append", default=[], metavar="POLICY",
+        help=f"evaluate this policy, and no standard ones; may be repeated: {', '.join(FORMS)}",
+    )  # fmt: skip
+    arguments.add_argument("--against", default="logged", metavar="POLICY", help="compare with it (default: logged)")
+    arguments.add_argument(
+        "--q", "--reward-model", dest="reward_model", default="default", metavar="MODEL",
+        help=f"the reward model: {', '.join(REWARD_MODELS)}, or column:NAME of a file (default: %(default)s)",
+    )  # fmt: skip
+    arguments.add_argument("--slice", dest="slices", action="append", default=[], metavar="PATH",
+        help="slice by offer, week, or a feature such as H.segment or D.*; may be repeated",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--features", action="store_true", help="also tell what each namespace is worth (reads the log once more)"
     )
+    arguments.add_argument(
+        "--rewards", type=float, nargs=2, metavar=("LOW", "HIGH"),
+        help="range of a file's rewards (default: 0 1, or what the file has if that is wider); a loop has its own",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--fixed-offers", type=int, default=FIXED_OFFERS,
+        help="most served offers to evaluate as policies, unless policies are named (default: %(default)s)",
+    )  # fmt: skip
+    arguments.add_argument("--level", type=float, default=0.95, help="of the intervals (default: %(default)s)")
+    arguments.add_argument(
+        "--interval", choices=INTERVALS, default="default",
+        help="the interval shown as low and high in --json; verdicts rest on the default one",
+    )  # fmt: skip
+    arguments.add_argument("--replicates", type=int, default=REPLICATES, help="of the bootstrap (default: %(default)s)")
+    arguments.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    known = DEFAULT_HYPERPARAMETERS
+    arguments.add_argument("--clip", type=float, default=known.clip, help="of clipped_ips (default: %(default)s)")
+    arguments.add_argument("--switch-tau", type=float, default=known.switch_tau, help="of switch_dr (%(default)s)")
+    arguments.add_argument("--dros-lambda", type=float, default=known.dros_lambda, help="of dros (%(default)s)")
+    arguments.add_argument("--out", type=Path, help="folder for report.html, report.json and the charts")
+    arguments.add_argument("--json", type=Path, help="write the result as JSON to this file")
+    arguments.add_argument("--database-url", help="PostgreSQL; default: the settings', else the embedded one")
     return arguments
+
+
+def _time(text: str) -> datetime:
+    """A date or a time; without an offset it is UTC."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2026-11-23 or 2026-11-23T08:00Z") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def fairness_parser() -> argparse.ArgumentParser:
@@ -81,34 +132,59 @@ def _progress(console: Console) -> Iterator[Callable[[int], None]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when a report was written, 1 when the loop's log holds nothing to evaluate."""
+    """Run the command; 0 when a report was written, 1 when the log holds nothing to evaluate, 2 on bad input."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["fairness"]:
-        return _fairness(words[1:])
-    arguments = parser().parse_args(words)
-    console = Console(stderr=True)
-    with database_url(arguments.database_url) as url, _progress(console) as progress:
-        engine = make_engine(url)
-        try:
-            targets, settings = dict(STANDARD_TARGETS), find_settings(engine, arguments.loop)
-            if settings is not None:
-                targets["baseline"] = baseline(settings.baseline)
-            # Late outcomes count here, where the loop lets them: what an offer was worth in the end.
-            interactions = read_interactions(engine, arguments.loop, latest=True)
-            evaluation = evaluate(
-                Interactions(interactions), targets, fixed_offers=arguments.fixed_offers, progress=progress
-            )
-        finally:
-            engine.dispose()
-    page = report.write(evaluation, arguments.out)
-    if arguments.json:
-        report.write_json(evaluation, arguments.json)
+    other = _COMMANDS.get(words[0]) if words else None
+    if other is not None:
+        return other(words[1:])
+    given = parser().parse_args(words)
+    if given.out is None and given.json is None:
+        parser().error("say where the result goes: --out FOLDER or --json FILE")
+    try:
+        evaluation = _evaluated(given)
+    except (ValueError, BoostingUnavailable) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if given.json:
+        report.write_json(evaluation, given.json, given.interval)
     print(report.verdict_in_words(evaluation))
-    print(page)
+    if given.out:
+        print(report.write(evaluation, given.out))
     return 0 if evaluation.n else 1
 
 
-def _fairness(words: Sequence[str]) -> int:
+def _evaluated(given: argparse.Namespace) -> Evaluation:
+    request = EvaluationRequest(
+        loop=given.loop,
+        closed_from=given.closed_from,
+        closed_to=given.closed_to,
+        policies=tuple(given.policies),
+        reward_model=given.reward_model,
+        rewards=tuple(given.rewards) if given.rewards else None,
+        choices=Choices(
+            against=given.against,
+            level=given.level,
+            fixed_offers=given.fixed_offers,
+            slices=tuple(given.slices),
+            hyperparameters=Hyperparameters(given.clip, given.switch_tau, given.dros_lambda),
+            replicates=given.replicates,
+            seed=given.seed,
+        ),
+    )
+    with _progress(Console(stderr=True)) as progress:
+        if given.log is not None:
+            if request.closed_from or request.closed_to:
+                raise ValueError("--from and --to are for a loop's log; a file is read whole")
+            return evaluate_file(given.log, request, features=given.features, progress=progress)
+        with database_url(given.database_url) as url:
+            engine = make_engine(url)
+            try:
+                return evaluate_loop(engine, request, features=given.features, progress=progress)
+            finally:
+                engine.dispose()
+
+
+def _fairness(words: list[str]) -> int:
     arguments = fairness_parser().parse_args(words)
     with database_url(arguments.database_url) as url, _progress(Console(stderr=True)) as progress:
         engine = make_engine(url)
@@ -124,6 +200,13 @@ def _fairness(words: Sequence[str]) -> int:
     print(fairness_report.in_words(found))
     print(page)
     return 0 if found.compared else 1
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "fairness": _fairness,
+    "search": lambda words: search_command.main(words, database_url),
+    "open-bandit": open_bandit.main,
+}
 
 
 if __name__ == "__main__":

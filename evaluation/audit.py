@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from contextual_bandit.slots import slot_seed, slot_views
 from contextual_bandit.types import Decision, SlotDecision
 
 
@@ -51,14 +52,15 @@ def audit(
     tolerance: float = 0.0,
     keep_examples: int = 10,
 ) -> AuditResult:
-    """Recompute each logged decision and compare; decisions without a distribution (fallbacks) are passed over.
+    """Recompute each logged decision, slot by slot, and compare; what has no distribution (a fallback) is passed over.
 
     Args:
         decisions: logged decisions.
-        distribution_for: the policy's distribution over ``decision.actions``, from the decision's own snapshot.
+        distribution_for: the policy's distribution over ``decision.actions``, from the decision's own snapshot; of
+            several slots it is asked for each one's view (``contextual_bandit.slots.slot_view``), with its own context.
         serve: from the policy's distribution to the served one: floor, promotion, and what the draw masked
-            (``contextual_bandit.decide.serve`` with the loop's settings).
-        draw: the uniform number in [0, 1) of (loop, decision id).
+            (``contextual_bandit.decide.serve`` with the loop's settings); of a slot's view too.
+        draw: the uniform number in [0, 1) of (loop, decision id), or of (loop, ``slot_seed``).
         tolerance: largest absolute difference of a probability that still counts as equal; 0 is exact.
         keep_examples: how many messages to keep.
     """
@@ -83,17 +85,21 @@ def _faults(
     draw: Callable[[str, str], float],
     tolerance: float,
 ) -> Iterator[str]:
-    """Only the first slot is the policy's plain distribution and draw; later ones are conditional on it."""
-    first = decision.slots[0]
-    if first.distribution is not None:
-        policy = distribution_for(decision)
-        yield from _apart("policy distribution", first.distribution.policy, policy, tolerance)
-        yield from _apart("served distribution", first.distribution.served, serve(decision, policy), tolerance)
-        expected = draw(decision.loop, decision.decision_id)
-        if first.draw != expected:
-            yield f"draw logged {first.draw}, recomputed {expected}"
-    for position, slot in enumerate(decision.slots):
-        yield from _slot_faults(position, slot, len(decision.actions), tolerance)
+    shown: set[int] = set()
+    for position, view in enumerate(slot_views(decision)):
+        slot = view.slots[0]
+        if slot.distribution is not None:
+            policy = distribution_for(view)
+            prefix = f"slot {position} " if decision.has_slots else ""
+            yield from _apart(f"{prefix}policy distribution", slot.distribution.policy, policy, tolerance)
+            yield from _apart(f"{prefix}served distribution", slot.distribution.served, serve(view, policy), tolerance)
+            expected = draw(decision.loop, slot_seed(decision.decision_id, position))
+            if slot.draw != expected:
+                yield f"{prefix}draw logged {slot.draw}, recomputed {expected}"
+            if slot.chosen in shown:
+                yield f"{prefix}shows action {slot.chosen} again"
+            shown.add(slot.chosen)
+        yield from _slot_faults(position, slot, len(view.actions), tolerance)
 
 
 def _slot_faults(position: int, slot: SlotDecision, actions: int, tolerance: float) -> Iterator[str]:

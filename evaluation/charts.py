@@ -2,54 +2,59 @@
 
 from __future__ import annotations
 
-import importlib
-import io
 import math
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
+from evaluation.chart_style import (
+    DARK,
+    LIGHT,
+    WIDTH,
+    ChartsUnavailable,
+    Theme,
+    dots_with_intervals,
+    load_altair,
+    mark_at,
+    save_html,
+    save_png,
+    styled,
+    title,
+    to_svg,
+)
 from evaluation.evaluate import Evaluation
+from evaluation.feature_charts import features_chart
+from evaluation.holdout_charts import reconciliation_chart
+from evaluation.slice_charts import slices_chart
+from evaluation.slices import SlicedValues
+from evaluation.weight_charts import offers_chart, weights_chart
 
 if TYPE_CHECKING:
     import altair
 
+__all__ = [
+    "CHARTS",
+    "DARK",
+    "LIGHT",
+    "WIDTH",
+    "ChartsUnavailable",
+    "Drawing",
+    "Theme",
+    "calibration_chart",
+    "cumulative_chart",
+    "drawings",
+    "save_html",
+    "save_png",
+    "shown_policies",
+    "to_svg",
+    "values_chart",
+]
+
 MOST_POLICIES = 12
 MOST_LINES = 5
-WIDTH = 880
+MOST_SLICED = 6
 
-
-class ChartsUnavailable(RuntimeError):
-    """The chart libraries are not installed."""
-
-    def __init__(self) -> None:
-        """Say which extra brings them."""
-        super().__init__("charts need altair and vl-convert: install offerloop[charts]")
-
-
-@dataclass(frozen=True, slots=True)
-class Theme:
-    """Colours of a chart; the lines' colours are safe for colour-blind readers (Okabe and Ito 2008)."""
-
-    background: str
-    ink: str
-    faint: str
-    accent: str
-    lines: tuple[str, ...]
-
-
-LIGHT = Theme("#ffffff", "#333a45", "#dfe3e8", "#0b62a4", ("#333a45", "#0072b2", "#d55e00", "#009e73", "#cc79a7"))
-DARK = Theme("#171b21", "#d7dce3", "#333a45", "#6db3f2", ("#d7dce3", "#56b4e9", "#e69f00", "#00c08b", "#e79fc4"))
-
-
-def _altair() -> Any:
-    try:
-        altair = importlib.import_module("altair")
-        importlib.import_module("vl_convert")  # altair itself imports it only when it saves
-    except ImportError as missing:
-        raise ChartsUnavailable from missing
-    altair.data_transformers.disable_max_rows()
-    return altair
+Drawing: TypeAlias = "Callable[[Theme], altair.LayerChart]"
 
 
 def shown_policies(evaluation: Evaluation, most: int) -> list[str]:
@@ -61,71 +66,39 @@ def shown_policies(evaluation: Evaluation, most: int) -> list[str]:
 
 def values_chart(evaluation: Evaluation, theme: Theme = LIGHT) -> altair.LayerChart:
     """Doubly robust value with its interval per policy; refused policies are drawn faint."""
-    alt = _altair()
+    alt = load_altair()
     names = shown_policies(evaluation, MOST_POLICIES)
     rows = []
     for name in names:
         policy = evaluation.policy(name)
         one = policy.estimates["dr"]
         if math.isfinite(one.low) and math.isfinite(one.high):
-            rows.append(
-                {
-                    "policy": name,
-                    "value": one.value,
-                    "low": one.low,
-                    "high": one.high,
-                    "verdict": "refused" if policy.gate.verdict == "refused" else "evaluated",
-                }
-            )
-    opacity = alt.Opacity("verdict:N", scale=alt.Scale(domain=["evaluated", "refused"], range=[1.0, 0.3]), legend=None)
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        y=alt.Y("policy:N", sort=names, title=None, axis=alt.Axis(grid=False, labelLimit=220)), opacity=opacity
-    )
-    interval = base.mark_rule(strokeWidth=3, color=theme.accent).encode(
-        x=alt.X(
-            "low:Q",
-            title="mean reward per decision",
-            scale=alt.Scale(zero=False, nice=True),
-            axis=alt.Axis(format="~g", tickCount=7),
-        ),
-        x2="high:Q",
-    )
-    point = base.mark_point(size=90, filled=True, color=theme.accent).encode(
-        x="value:Q",
-        tooltip=["policy:N", *(alt.Tooltip(f"{one}:Q", format=".4g") for one in ("value", "low", "high")), "verdict:N"],
-    )
-    served = (
-        alt.Chart(alt.Data(values=[{"served": evaluation.mean_reward}]))
-        .mark_rule(strokeDash=[4, 4], color=theme.ink, opacity=0.7)
-        .encode(x="served:Q")
-    )
-    title = _title(
+            is_faint = policy.gate.verdict == "refused" or not one.reliable
+            rows.append({"policy": name, "value": one.value, "low": one.low, "high": one.high, "is_faint": is_faint})
+    dots = dots_with_intervals(rows, "policy", names, theme, "mean reward per decision", faint=True)
+    heading = title(
         f"Value of each policy, {evaluation.level:.0%} intervals",
-        "doubly robust; dashed: mean reward of what was served; faint: refused",
+        "doubly robust; dashed: mean reward of what was served; faint: refused, or too little data for its interval",
     )
-    return _styled(alt.layer(served, interval, point), theme, title, height=max(90, 30 * len(rows)))
+    chart = alt.layer(mark_at(evaluation.mean_reward, theme), *dots)
+    return styled(chart, theme, heading, height=max(90, 30 * len(rows)))
 
 
 def cumulative_chart(evaluation: Evaluation, theme: Theme = LIGHT) -> altair.LayerChart:
-    """Cumulative IPS value over the log with a band of one standard error, which is no interval to act on."""
-    alt = _altair()
+    """Cumulative IPS value over the log, each policy in the band of its confidence sequence, good at every moment."""
+    alt = load_altair()
     names = [
         name
         for name in shown_policies(evaluation, len(evaluation.policies))
         if name == evaluation.against or evaluation.policy(name).gate.verdict != "refused"
     ][:MOST_LINES]
     # The first few hundred decisions swing widely and would squash the scale.
-    points = [point for point in evaluation.series if point.n >= evaluation.n / 50] or list(evaluation.series)
+    points = [point for point in evaluation.series if point.n >= evaluation.n / 20] or list(evaluation.series)
     rows = [
-        {
-            "n": point.n,
-            "policy": name,
-            "value": point.values[name][0],
-            "low": point.values[name][0] - point.values[name][1],
-            "high": point.values[name][0] + point.values[name][1],
-        }
+        {"n": point.n, "policy": name, "value": value, "low": low, "high": high}
         for point in points
         for name in names
+        for value, low, high in (point.values[name],)
     ]
     colour = alt.Color(
         "policy:N",
@@ -135,25 +108,24 @@ def cumulative_chart(evaluation: Evaluation, theme: Theme = LIGHT) -> altair.Lay
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("n:Q", title="decisions", axis=alt.Axis(format=",.0f", tickCount=8, grid=False)), color=colour
     )
+    y_axis = alt.Axis(format="~g", tickCount=6)
     band = base.mark_area(opacity=0.14).encode(
-        y=alt.Y(
-            "low:Q",
-            title="mean reward so far (IPS)",
-            scale=alt.Scale(zero=False),
-            axis=alt.Axis(format="~g", tickCount=6),
-        ),
-        y2="high:Q",
+        y=alt.Y("low:Q", title="mean reward so far (IPS)", scale=alt.Scale(zero=False), axis=y_axis), y2="high:Q"
     )
     line = base.mark_line(strokeWidth=2).encode(y="value:Q")
-    title = _title("Value over time", "cumulative inverse propensity score; band: one standard error")
-    return _styled(alt.layer(band, line), theme, title, height=260)
+    heading = title(
+        "Value over time",
+        f"cumulative inverse propensity score; band: {evaluation.level:.0%} confidence sequence of each policy, which "
+        "holds at every moment at once",
+    )
+    return styled(alt.layer(band, line), theme, heading, height=260)
 
 
 def calibration_chart(evaluation: Evaluation, theme: Theme = LIGHT) -> altair.LayerChart:
     """Served frequency against logged probability by bucket; on the diagonal, propensities are right."""
-    alt = _altair()
+    alt = load_altair()
     rows = []
-    for bucket in evaluation.calibration:
+    for bucket in evaluation.findings.calibration:
         served = bucket.observed / bucket.actions
         half = 1.96 * math.sqrt(bucket.variance) / bucket.actions
         rows.append(
@@ -186,62 +158,51 @@ def calibration_chart(evaluation: Evaluation, theme: Theme = LIGHT) -> altair.La
             alt.Tooltip("actions:Q", format=","),
         ],
     )
-    title = _title("Propensity calibration", "how often offers were served against the probability that was logged")
-    return _styled(alt.layer(diagonal, bars, dots), theme, title, width=320, height=320)
+    heading = title("Propensity calibration", "how often offers were served against the probability that was logged")
+    return styled(alt.layer(diagonal, bars, dots), theme, heading, width=320, height=320)
 
 
 CHARTS = {"values": values_chart, "cumulative": cumulative_chart, "calibration": calibration_chart}
 
 
-def to_svg(chart: altair.LayerChart) -> str:
-    """Render a chart as SVG text."""
-    buffer = io.StringIO()
-    chart.save(buffer, format="svg")
-    return buffer.getvalue()
+def drawings(evaluation: Evaluation) -> Mapping[str, Drawing]:
+    """All charts that an evaluation has numbers for, by file name, in the order of the report; each takes a theme.
 
-
-def save_png(chart: altair.LayerChart, path: Path) -> None:
-    """Write a chart as PNG at twice the screen's resolution."""
-    chart.save(str(path), format="png", scale_factor=2)
-
-
-def save_html(chart: altair.LayerChart, path: Path) -> None:
-    """Write an interactive chart as one HTML file that opens without a network."""
-    chart.save(str(path), format="html", inline=True)
-
-
-def _title(text: str, subtitle: str) -> dict[str, object]:
-    return {"text": text, "subtitle": subtitle, "anchor": "start", "offset": 12}
-
-
-def _styled(
-    chart: Any, theme: Theme, title: dict[str, object], *, height: int, width: int = WIDTH
-) -> altair.LayerChart:
-    axis = {
-        "labelColor": theme.ink,
-        "titleColor": theme.ink,
-        "gridColor": theme.faint,
-        "domainColor": theme.faint,
-        "tickColor": theme.faint,
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "titlePadding": 8,
-        "labelFlush": False,
+    Calibration is drawn by probability too where distributions were logged. Slices are drawn of the policy that the
+    verdict is about, or else the first that was sliced, as its difference from the policy compared with.
+    """
+    if not evaluation.n:
+        return {}
+    found: dict[str, Drawing] = {
+        "values": partial(values_chart, evaluation),
+        "cumulative": partial(cumulative_chart, evaluation),
     }
-    styled: altair.LayerChart = (
-        chart.properties(title=title, width=width, height=height, background=theme.background, padding=12)
-        .configure(font="system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif")
-        .configure_view(stroke=None)
-        .configure_axis(**axis)
-        .configure_legend(labelColor=theme.ink, labelFontSize=12, symbolStrokeWidth=3)
-        .configure_title(
-            color=theme.ink,
-            subtitleColor=theme.ink,
-            fontSize=15,
-            fontWeight=600,
-            subtitleFontSize=12,
-            subtitlePadding=5,
-        )
-    )
-    return styled
+    names = shown_policies(evaluation, len(evaluation.policies))
+    weights = {name: evaluation.policy(name).weights for name in names if name != evaluation.against}
+    if weights:
+        found["weights"] = partial(weights_chart, weights)
+    if evaluation.findings.calibration:
+        found["calibration"] = partial(calibration_chart, evaluation)
+    if evaluation.findings.offers:
+        found["offers"] = partial(offers_chart, evaluation.findings.offers)
+    if evaluation.slices is not None:
+        for dimension in list(evaluation.slices.dimensions)[:MOST_SLICED]:
+            policy = _sliced_policy(evaluation.slices, evaluation.headline)
+            found[f"slices_{_as_file_name(dimension)}"] = partial(
+                slices_chart, evaluation.slices, dimension, policy, difference=policy != evaluation.slices.against
+            )
+    if evaluation.features is not None:
+        found["features"] = partial(features_chart, evaluation.features)
+    if evaluation.reconciliation is not None:
+        found["holdout"] = partial(reconciliation_chart, evaluation.reconciliation)
+    return found
+
+
+def _sliced_policy(sliced: SlicedValues, headline: str | None) -> str:
+    if headline in sliced.policies and headline is not None:
+        return headline
+    return next((name for name in sliced.policies if name != sliced.against), sliced.against)
+
+
+def _as_file_name(dimension: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in dimension)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contextual_bandit.types import Decision
-from evaluation.estimators import FloatArray, IntArray
+from evaluation.arrays import FloatArray, IntArray
 
 TimeArray: TypeAlias = npt.NDArray[np.datetime64]
 
@@ -34,6 +34,7 @@ class Chunk:
         codes: number of each offer id seen so far in the log.
         served: logged probability of each pair, (m,); None when the log holds the chosen action's alone.
         decisions: the n decisions, made when asked for; empty when the log has no contexts and actions.
+        slot: which slot of its decision each row is, rising within a decision, (n,); None when none has several.
         columns: further numbers of each pair by name, each (m,), as ``target_probs`` of a file.
     """
 
@@ -48,6 +49,7 @@ class Chunk:
     codes: Mapping[str, int]
     served: FloatArray | None
     decisions: Sequence[Decision]
+    slot: IntArray | None = None
     columns: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property

@@ -1,21 +1,38 @@
 """Point estimators of a policy's value as accumulators of constant size that add with ``+``.
 
-Notation: decision i was logged with reward r_i and propensity p_i of its chosen action; the target policy gives that
-action probability pi_i, so its weight is w_i = pi_i / p_i. Every estimator keeps the count, compensated sums and
-centred co-moments of a few columns per decision, so that any split of a log gives the same result to 1e-9 relative.
+Notation: decision i has context x_i and was logged with reward r_i and propensity p_i of its chosen action a_i; the
+target policy gives that action probability pi_i, so its weight is w_i = pi_i / p_i. A reward model predicts q(x, a);
+q_i is q(x_i, a_i) and v_i = sum_a pi(a|x_i) q(x_i, a).
+
+Each estimator is a sum of ratios of column sums (``ratios``), and that is its only definition: point, standard error
+and bootstrap all come from it. ``ESTIMATORS`` has them by key. One estimator on its own takes arrays::
+
+    Ips.of(reward, propensity, target) + Ips.of(more_reward, more_propensity, more_target)
+
+Many of them on one log share their columns::
+
+    columns = columns_of(("ips", "snips", "dr"))
+    sums = RatioSums.empty(columns)
+    for terms in pieces:
+        sums += RatioSums.of(columns, columns.table(terms))
+    ESTIMATORS["snips"](sums).value
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol, Self, TypeAlias
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
+from evaluation.arrays import FloatArray
+from evaluation.columns import DEFAULT_HYPERPARAMETERS, Columns, Hyperparameters, Ratio
+from evaluation.moments import Moments
+from evaluation.ratio_sums import Point, RatioSums
+from evaluation.terms import Terms
 
 
 class PointEstimator(Protocol):
@@ -38,116 +55,114 @@ class PointEstimator(Protocol):
         """Number of equally weighted decisions that would carry the same information."""
 
 
-def compensated_add(left: FloatArray, right: FloatArray) -> FloatArray:
-    """Add two sums of shape (2, ...), each a rounded sum and the error lost so far (Knuth 1969, TwoSum)."""
-    high = left[0] + right[0]
-    from_right = high - left[0]
-    error = (left[0] - (high - from_right)) + (right[0] - from_right)
-    return np.stack((high, left[1] + right[1] + error))
-
-
-def with_zero_error(sums: FloatArray) -> FloatArray:
-    """Start a compensated sum: shape (...) becomes (2, ...)."""
-    return np.stack((sums, np.zeros_like(sums)))
-
-
-def importance_weights(propensity: FloatArray, target: FloatArray) -> FloatArray:
-    """Return w = pi / p, shape (n,).
-
-    Raises:
-        ValueError: when a propensity is outside (0, 1] or a target probability outside [0, 1].
-    """
-    if not np.all((propensity > 0.0) & (propensity <= 1.0 + 1e-9)):
-        raise ValueError("a logged propensity is outside (0, 1]")
-    if not np.all((target >= 0.0) & (target <= 1.0 + 1e-9)):
-        raise ValueError("a target probability is outside [0, 1]")
-    return target / propensity
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Moments:
-    """Count, sums and centred co-moments of k columns, merged pairwise.
+class RatioEstimator:
+    """A value that is a sum of ratios of column sums, kept in ``sums``, which may hold other estimators' columns too.
 
-    M = M_a + M_b + (m_b - m_a)(m_b - m_a)^T n_a n_b / (n_a + n_b)  (Chan, Golub, LeVeque 1979, "Updating formulae and
-    a pairwise algorithm for computing sample variances"). Centring keeps the variance exact where mean >> spread.
-    ``total`` has shape (2, k) and ``comoment`` (2, k, k): the sum and its rounding error.
+    Attributes:
+        key: the estimator's name in results and commands.
+        title: its name in reports.
+        ratios: its definition, see ``columns``.
+        weighted: whether weights decide the effective sample size; otherwise every decision counts fully.
     """
 
-    count: int
-    total: FloatArray
-    comoment: FloatArray
+    key: ClassVar[str]
+    title: ClassVar[str]
+    ratios: ClassVar[tuple[Ratio, ...]]
+    weighted: ClassVar[bool] = True
+
+    sums: RatioSums
 
     @classmethod
-    def empty(cls, columns: int) -> Self:
-        """No rows of so many columns."""
-        return cls(0, np.zeros((2, columns)), np.zeros((2, columns, columns)))
+    def empty(cls) -> Self:
+        """No decisions yet."""
+        return cls(RatioSums.empty(Columns.of(cls.ratios)))
 
     @classmethod
-    def of(cls, *columns: FloatArray) -> Self:
-        """Take k columns of shape (n,).
+    def of_terms(cls, terms: Terms, hyperparameters: Hyperparameters = DEFAULT_HYPERPARAMETERS) -> Self:
+        """Take decisions.
 
         Raises:
             ValueError: when a number is not finite.
         """
-        rows = np.stack([np.asarray(column, dtype=np.float64) for column in columns])
-        if not np.all(np.isfinite(rows)):
-            raise ValueError("rewards, probabilities and predictions must be finite")
-        width, count = rows.shape
-        if count == 0:
-            return cls.empty(width)
-        sums = rows.sum(axis=1)
-        centred = rows - (sums / count)[:, np.newaxis]
-        return cls(count, with_zero_error(sums), with_zero_error(centred @ centred.T))
+        columns = Columns.of(cls.ratios)
+        return cls(RatioSums.of(columns, columns.table(terms, hyperparameters)))
 
     def __add__(self, other: Self) -> Self:
-        if self.count == 0:
-            return other
-        if other.count == 0:
-            return self
-        count = self.count + other.count
-        apart = other.mean - self.mean
-        between = np.outer(apart, apart) * (self.count * (other.count / count))
-        comoment = compensated_add(compensated_add(self.comoment, other.comoment), with_zero_error(between))
-        return type(self)(count, compensated_add(self.total, other.total), comoment)
+        return type(self)(self.sums + other.sums)
 
     @property
-    def sums(self) -> FloatArray:
-        """Column sums, shape (k,)."""
-        return np.asarray(self.total[0] + self.total[1])
+    def point(self) -> Point:
+        """Value, standard error and sample sizes at once."""
+        return self.sums.point(self.ratios, weighted=self.weighted)
 
     @property
-    def mean(self) -> FloatArray:
-        """Column means, shape (k,); nan without rows."""
-        return self.sums / self.count if self.count else np.full(self.total.shape[1], math.nan)
+    def n(self) -> int:
+        """Number of decisions."""
+        return self.sums.moments.count
 
     @property
-    def second_moment(self) -> FloatArray:
-        """Sums of products, not centred, shape (k, k)."""
-        centred: FloatArray = self.comoment[0] + self.comoment[1]
-        return centred + np.outer(self.mean, self.mean) * self.count if self.count else centred
+    def value(self) -> float:
+        """Estimated mean reward per decision; nan when the log cannot give one."""
+        return self.point.value
 
     @property
-    def covariance(self) -> FloatArray:
-        """Sample covariance with n - 1, shape (k, k); inf below two rows."""
-        if self.count < 2:
-            return np.full(self.comoment.shape[1:], math.inf)
-        return np.asarray((self.comoment[0] + self.comoment[1]) / (self.count - 1))
+    def standard_error(self) -> float:
+        """Standard error of ``value`` by the delta method; inf below two decisions."""
+        return self.point.standard_error
+
+    @property
+    def effective_sample_size(self) -> float:
+        """(sum w)^2 / sum w^2 of the weights pi / p, before any clipping; n without weights."""
+        return self.point.effective_sample_size
 
 
-def _effective(weights: Moments) -> float:
-    """Kish's effective sample size (sum w)^2 / sum w^2 of column 0 (Kish 1965, Survey Sampling)."""
-    square = float(weights.second_moment[0, 0])
-    return float(weights.sums[0]) ** 2 / square if square > 0.0 else 0.0
+class _WeightedEstimator(RatioEstimator):
+    """An estimator that needs no reward model."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(
+        cls,
+        reward: FloatArray,
+        propensity: FloatArray,
+        target: FloatArray,
+        hyperparameters: Hyperparameters = DEFAULT_HYPERPARAMETERS,
+    ) -> Self:
+        """Take decisions: reward, logged propensity and target probability of the chosen action, each (n,).
+
+        Raises:
+            ValueError: when a propensity is outside (0, 1], a probability outside [0, 1] or a reward not finite.
+        """
+        return cls.of_terms(Terms.of(reward, propensity, target), hyperparameters)
 
 
-def _mean_error(moments: Moments, column: int) -> float:
-    if moments.count < 2:
-        return math.inf
-    return math.sqrt(max(0.0, float(moments.covariance[column, column])) / moments.count)
+class _ModelledEstimator(RatioEstimator):
+    """An estimator that corrects a reward model."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(
+        cls,
+        reward: FloatArray,
+        propensity: FloatArray,
+        target: FloatArray,
+        q_chosen: FloatArray,
+        q_target: FloatArray,
+        hyperparameters: Hyperparameters = DEFAULT_HYPERPARAMETERS,
+    ) -> Self:
+        """Take decisions, each array (n,): q of the chosen action and sum_a pi(a) q(a) beside the inputs of IPS.
+
+        Raises:
+            ValueError: when a propensity is outside (0, 1], a probability outside [0, 1] or a number not finite.
+        """
+        terms = Terms.of(reward, propensity, target, q_chosen, q_target)
+        return cls.of_terms(replace(terms, mrdr_chosen=q_chosen, mrdr_target=q_target), hyperparameters)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ips:
+class Ips(_WeightedEstimator):
     """Inverse propensity scoring: V = (1/n) sum_i w_i r_i, unbiased when propensities are exact.
 
     Horvitz and Thompson 1952, "A generalization of sampling without replacement from a finite universe".
@@ -157,45 +172,13 @@ class Ips:
     (1.0, 1.0)
     """
 
-    moments: Moments
-
-    @classmethod
-    def empty(cls) -> Self:
-        """No decisions yet."""
-        return cls(Moments.empty(2))
-
-    @classmethod
-    def of(cls, reward: FloatArray, propensity: FloatArray, target: FloatArray) -> Self:
-        """Take decisions: reward, logged propensity and target probability of the chosen action, each (n,)."""
-        weight = importance_weights(propensity, target)
-        return cls(Moments.of(weight, weight * reward))
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(self.moments + other.moments)
-
-    @property
-    def n(self) -> int:
-        """Number of decisions."""
-        return self.moments.count
-
-    @property
-    def value(self) -> float:
-        """Estimated mean reward per decision."""
-        return float(self.moments.mean[1])
-
-    @property
-    def standard_error(self) -> float:
-        """Standard deviation of w r over sqrt(n)."""
-        return _mean_error(self.moments, 1)
-
-    @property
-    def effective_sample_size(self) -> float:
-        """(sum w)^2 / sum w^2."""
-        return _effective(self.moments)
+    __slots__ = ()
+    key = "ips"
+    title = "Inverse propensity scoring (IPS)"
+    ratios = (("weighted_reward", "count"),)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Snips:
+class Snips(_WeightedEstimator):
     """Self-normalised IPS: V = sum_i w_i r_i / sum_i w_i; bias of order 1/n, less variance, inside the rewards' range.
 
     Swaminathan and Joachims 2015, "The self-normalized estimator for counterfactual learning".
@@ -205,96 +188,46 @@ class Snips:
     0.5
     """
 
-    moments: Moments
-
-    @classmethod
-    def empty(cls) -> Self:
-        """No decisions yet."""
-        return cls(Moments.empty(2))
-
-    @classmethod
-    def of(cls, reward: FloatArray, propensity: FloatArray, target: FloatArray) -> Self:
-        """Take decisions: reward, logged propensity and target probability of the chosen action, each (n,)."""
-        weight = importance_weights(propensity, target)
-        return cls(Moments.of(weight, weight * reward))
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(self.moments + other.moments)
-
-    @property
-    def n(self) -> int:
-        """Number of decisions."""
-        return self.moments.count
-
-    @property
-    def value(self) -> float:
-        """Estimated mean reward per decision; nan when no decision carries weight."""
-        weight, rewarded = self.moments.sums
-        return float(rewarded / weight) if weight > 0.0 else math.nan
-
-    @property
-    def standard_error(self) -> float:
-        """Delta method: sqrt(var(w (r - V)) / n) / mean(w)."""
-        weight = float(self.moments.sums[0])
-        if self.n < 2 or weight <= 0.0:
-            return math.inf
-        covariance, value = self.moments.covariance, self.value
-        variance = covariance[1, 1] - 2.0 * value * covariance[0, 1] + value**2 * covariance[0, 0]
-        return math.sqrt(max(0.0, float(variance)) / self.n) * self.n / weight
-
-    @property
-    def effective_sample_size(self) -> float:
-        """(sum w)^2 / sum w^2."""
-        return _effective(self.moments)
+    __slots__ = ()
+    key = "snips"
+    title = "Self-normalised IPS (SNIPS)"
+    ratios = (("weighted_reward", "weight"),)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DirectMethod:
-    """Direct method: V = (1/n) sum_i sum_a pi(a|x_i) q(x_i, a).
+class ClippedIps(_WeightedEstimator):
+    """Clipped IPS: V = (1/n) sum_i min(w_i, c) r_i; for rewards >= 0 never above IPS, so its bias is downward.
+
+    Ionides 2008, "Truncated importance sampling"; Bottou et al. 2013, "Counterfactual reasoning and learning systems".
+    """
+
+    __slots__ = ()
+    key = "clipped_ips"
+    title = "Clipped IPS"
+    ratios = (("clipped_reward", "count"),)
+
+
+class DirectMethod(RatioEstimator):
+    """Direct method: V = (1/n) sum_i v_i with v_i = sum_a pi(a|x_i) q(x_i, a).
 
     As good as the reward model and no better: its standard error knows nothing of the model's bias, so its interval is
     for comparison only and no verdict rests on it. Beygelzimer and Langford 2009, "The offset tree".
     """
 
-    moments: Moments
-
-    @classmethod
-    def empty(cls) -> Self:
-        """No decisions yet."""
-        return cls(Moments.empty(1))
+    __slots__ = ()
+    key = "dm"
+    title = "Direct method (DM)"
+    ratios = (("prediction", "count"),)
+    weighted = False
 
     @classmethod
     def of(cls, q_target: FloatArray) -> Self:
-        """Take decisions: the model's mean reward under the target, sum_a pi(a) q(a), shape (n,)."""
-        return cls(Moments.of(q_target))
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(self.moments + other.moments)
-
-    @property
-    def n(self) -> int:
-        """Number of decisions."""
-        return self.moments.count
-
-    @property
-    def value(self) -> float:
-        """Predicted mean reward per decision."""
-        return float(self.moments.mean[0])
-
-    @property
-    def standard_error(self) -> float:
-        """Spread of the predictions only; leaves out the model's bias."""
-        return _mean_error(self.moments, 0)
-
-    @property
-    def effective_sample_size(self) -> float:
-        """Every decision counts fully, as no weights are used."""
-        return float(self.n)
+        """Take decisions: the model's mean reward under the target, v_i, shape (n,)."""
+        ones = np.ones(len(q_target))
+        return cls.of_terms(Terms.of(ones, ones, ones, ones, q_target))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DoublyRobust:
-    """Doubly robust: V = (1/n) sum_i [ sum_a pi(a|x_i) q(x_i, a) + w_i (r_i - q(x_i, a_i)) ].
+class DoublyRobust(_ModelledEstimator):
+    """Doubly robust: V = (1/n) sum_i [ v_i + w_i (r_i - q_i) ].
 
     Unbiased when propensities are exact, whatever q (as long as q was not fitted on decision i); the better q, the less
     variance. With q = 0 it is IPS. Dudik, Langford, Li 2011, "Doubly robust policy evaluation and learning".
@@ -304,43 +237,96 @@ class DoublyRobust:
     1.75
     """
 
-    moments: Moments
+    __slots__ = ()
+    key = "dr"
+    title = "Doubly robust (DR)"
+    ratios = (("prediction", "count"), ("correction", "count"))
 
-    @classmethod
-    def empty(cls) -> Self:
-        """No decisions yet."""
-        return cls(Moments.empty(2))
 
-    @classmethod
-    def of(
-        cls, reward: FloatArray, propensity: FloatArray, target: FloatArray, q_chosen: FloatArray, q_target: FloatArray
-    ) -> Self:
-        """Take decisions, each array (n,): q of the chosen action and sum_a pi(a) q(a) beside the inputs of IPS."""
-        weight = importance_weights(propensity, target)
-        return cls(Moments.of(weight, q_target + weight * (reward - q_chosen)))
+class SelfNormalisedDoublyRobust(_ModelledEstimator):
+    """Self-normalised doubly robust: V = (1/n) sum_i v_i + sum_i w_i (r_i - q_i) / sum_i w_i.
 
-    def __add__(self, other: Self) -> Self:
-        return type(self)(self.moments + other.moments)
+    As SNIPS is to IPS: bias of order 1/n, and weights whose mean strays from 1 do less harm. Thomas and Brunskill 2016,
+    "Data-efficient off-policy policy evaluation for reinforcement learning" (there: weighted doubly robust).
+    """
 
-    @property
-    def n(self) -> int:
-        """Number of decisions."""
-        return self.moments.count
+    __slots__ = ()
+    key = "sndr"
+    title = "Self-normalised doubly robust (SNDR)"
+    ratios = (("prediction", "count"), ("correction", "weight"))
 
-    @property
-    def value(self) -> float:
-        """Estimated mean reward per decision."""
-        return float(self.moments.mean[1])
 
-    @property
-    def standard_error(self) -> float:
-        """Standard deviation of the terms over sqrt(n)."""
-        return _mean_error(self.moments, 1)
+class SwitchDoublyRobust(_ModelledEstimator):
+    """Switch-DR: V = (1/n) sum_i [ v_i + w_i 1{w_i <= tau} (r_i - q_i) ]: large weights trust the model instead.
 
-    @property
-    def effective_sample_size(self) -> float:
-        """(sum w)^2 / sum w^2 of the correction's weights."""
-        return _effective(self.moments)
+    Biased by the model's error where weights are above tau; like that of DM, its standard error knows nothing of that
+    error, nor of the noise of the model's fit, and can be several times too small. Wang, Agarwal, Dudik 2017, "Optimal
+    and adaptive off-policy evaluation in contextual bandits".
+    """
+
+    __slots__ = ()
+    key = "switch_dr"
+    title = "Switch doubly robust (Switch-DR)"
+    ratios = (("prediction", "count"), ("switch_correction", "count"))
+
+
+class ShrunkDoublyRobust(_ModelledEstimator):
+    """DR with optimistic shrinkage: V = (1/n) sum_i [ v_i + s_i (r_i - q_i) ], s = lambda w / (w^2 + lambda).
+
+    The shrunk weight rises to sqrt(lambda) / 2 at w = sqrt(lambda) and falls beyond; towards lambda = 0 it is DM,
+    towards infinity DR. As far as it trusts the model, its standard error is too small as that of Switch-DR. Su,
+    Dimakopoulou, Krishnamurthy, Dudik 2020, "Doubly robust off-policy evaluation with shrinkage".
+    """
+
+    __slots__ = ()
+    key = "dros"
+    title = "Doubly robust with optimistic shrinkage (DRos)"
+    ratios = (("prediction", "count"), ("shrunk_correction", "count"))
+
+
+class MoreRobustDoublyRobust(_ModelledEstimator):
+    """MRDR: V = (1/n) sum_i [ v_i + w_i (r_i - q_i) ], the doubly robust value with a model made for it.
+
+    The model's squared errors are weighted by what each adds to the variance of DR (``importance.mrdr_weights``).
+    Unbiased as DR is. Farajtabar, Chow, Ghavamzadeh 2018, "More robust doubly robust off-policy evaluation".
+    """
+
+    __slots__ = ()
+    key = "mrdr"
+    title = "More robust doubly robust (MRDR)"
+    ratios = (("mrdr_prediction", "count"), ("mrdr_correction", "count"))
+
+
+ESTIMATORS: Mapping[str, type[RatioEstimator]] = MappingProxyType(
+    {
+        one.key: one
+        for one in (
+            Ips,
+            Snips,
+            ClippedIps,
+            DirectMethod,
+            DoublyRobust,
+            SelfNormalisedDoublyRobust,
+            SwitchDoublyRobust,
+            ShrunkDoublyRobust,
+            MoreRobustDoublyRobust,
+        )
+    }
+)
+
+
+def columns_of(keys: Iterable[str]) -> Columns:
+    """The columns that these estimators share.
+
+    Raises:
+        ValueError: when a key is not in ``ESTIMATORS``.
+    """
+    ratios: list[Ratio] = []
+    for key in keys:
+        if key not in ESTIMATORS:
+            raise ValueError(f"estimator {key!r} is not among {', '.join(ESTIMATORS)}")
+        ratios.extend(ESTIMATORS[key].ratios)
+    return Columns.of(ratios)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -378,9 +364,12 @@ class PairedDifference:
     @property
     def standard_error(self) -> float:
         """Standard deviation of the paired differences over sqrt(n)."""
-        return _mean_error(self.moments, 1)
+        if self.n < 2:
+            return math.inf
+        return math.sqrt(max(0.0, float(self.moments.covariance[1, 1])) / self.n)
 
     @property
     def effective_sample_size(self) -> float:
         """(sum w)^2 / sum w^2 of the target."""
-        return _effective(self.moments)
+        square = float(self.moments.second_moment[0, 0])
+        return float(self.moments.sums[0]) ** 2 / square if square > 0.0 else 0.0

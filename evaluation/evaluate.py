@@ -1,4 +1,4 @@
-"""One streaming pass over a log: every target policy's value, diagnostics and verdict against a baseline."""
+"""One streaming pass over a log: every target policy's value, diagnostics and verdict against another policy."""
 
 from __future__ import annotations
 
@@ -6,86 +6,82 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Self
-
-import numpy as np
 
 from contextual_bandit.types import Estimate
+from evaluation.bootstrap import REPLICATES
 from evaluation.chunks import Chunk, LogSource
-from evaluation.diagnostics import (
-    DEFAULT_LIMITS,
-    Calibration,
-    CalibrationBucket,
-    Gate,
-    GateLimits,
-    Verdict,
-    WeightDiagnostics,
-    Weights,
-    gate,
-    log_faults,
-)
-from evaluation.estimators import (
-    DirectMethod,
-    DoublyRobust,
-    FloatArray,
-    Ips,
-    PairedDifference,
-    PointEstimator,
-    Snips,
-    importance_weights,
-)
-from evaluation.intervals import PoissonBootstrap, normal_interval
-from evaluation.reward_model import Rates, RewardModel
+from evaluation.columns import DEFAULT_HYPERPARAMETERS, Hyperparameters
+from evaluation.diagnostics import LogDiagnostics, LogFindings
+from evaluation.feature_report import FeatureReport
+from evaluation.gates import Gate, Verdict, gate, weight_faults
+from evaluation.holdout import HoldoutLog, Reconciliation
+from evaluation.policy_sums import ALL_COLUMNS, PolicySums, View, Views
+from evaluation.reward_choice import FittingRewards
+from evaluation.reward_model import RewardModel
 from evaluation.series import Series, SeriesPoint, as_datetime
+from evaluation.significance import DEFAULT_LIMITS, GateLimits
+from evaluation.slices import SLOT, SlicedValues, Slices
 from evaluation.targets import STANDARD_TARGETS, TargetPolicy, fixed_offer, logged
+from evaluation.terms import Terms
+from evaluation.weights import WeightDiagnostics
 
-# Numerator and denominator columns of each estimator in the bootstrap of ``PolicySums``; column 0 is the count.
-_RATIOS = {"ips": (2, 0), "snips": (2, 1), "dm": (3, 0), "dr": (4, 0)}
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """How a log is evaluated.
+
+    Attributes:
+        against: name of the policy that the others are compared with.
+        rewards: smallest and largest possible reward; None takes [0, 1], or what the log has if that is wider.
+        level: of the intervals, in (0, 1).
+        limits: of the gate.
+        hyperparameters: of the estimators that bound weights.
+        fixed_offers: how many offers to add as targets ``offer:ID``, most served first, from the first chunk.
+        slices: dimensions to slice by (``slices.Slices``).
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+    """
+
+    against: str = "logged"
+    rewards: tuple[float, float] | None = None
+    level: float = 0.95
+    limits: GateLimits = DEFAULT_LIMITS
+    hyperparameters: Hyperparameters = DEFAULT_HYPERPARAMETERS
+    fixed_offers: int = 0
+    slices: tuple[str, ...] = ()
+    replicates: int = REPLICATES
+    seed: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PolicySums:
-    """All that is kept of a target policy; adds with ``+``."""
-
-    ips: Ips = field(default_factory=Ips.empty)
-    snips: Snips = field(default_factory=Snips.empty)
-    dm: DirectMethod = field(default_factory=DirectMethod.empty)
-    dr: DoublyRobust = field(default_factory=DoublyRobust.empty)
-    difference: PairedDifference = field(default_factory=PairedDifference.empty)
-    weights: Weights = field(default_factory=Weights.empty)
-    bootstrap: PoissonBootstrap = field(default_factory=lambda: PoissonBootstrap.empty(4))
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(
-            self.ips + other.ips,
-            self.snips + other.snips,
-            self.dm + other.dm,
-            self.dr + other.dr,
-            self.difference + other.difference,
-            self.weights + other.weights,
-            self.bootstrap + other.bootstrap,
-        )
+DEFAULT_CHOICES = Choices()
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyEvaluation:
-    """One target policy: estimates by estimator name with normal and bootstrap intervals, and its gate.
+    """One target policy: estimates by estimator, with the default interval and two others, and its gate.
 
-    ``difference`` is the paired doubly robust difference from the baseline; its interval is widened for the number of
-    policies compared (Bonferroni), so that picking the luckiest of many does not make a winner.
+    ``difference`` is the paired doubly robust difference from the policy compared with; its interval is widened for the
+    number of policies compared (Bonferroni), so that picking the luckiest of many does not make a winner. ``slates``
+    are values of whole slates, where decisions had several slots; all else is by slot then.
     """
 
     name: str
     estimates: Mapping[str, Estimate]
+    normal: Mapping[str, Estimate]
     bootstrap: Mapping[str, Estimate]
     difference: Estimate
     weights: WeightDiagnostics
     gate: Gate
+    slates: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Result of an evaluation; ``headline`` names the policy that ``verdict`` and ``reasons`` are about."""
+    """Result of an evaluation.
+
+    ``judged`` are the policies that were asked for; ``headline`` names the one that ``verdict`` and ``reasons`` are
+    about, ``against`` the one that they are compared with. ``rewards`` is the range that intervals rest on.
+    """
 
     loop: str
     n: int
@@ -93,16 +89,22 @@ class Evaluation:
     first_at: datetime | None
     last_at: datetime | None
     mean_reward: float
+    rewards: tuple[float, float]
     level: float
     against: str
+    judged: tuple[str, ...]
     policies: tuple[PolicyEvaluation, ...]
-    calibration: tuple[CalibrationBucket, ...]
-    log_faults: tuple[str, ...]
+    findings: LogFindings
     series: tuple[SeriesPoint, ...]
     verdict: Verdict
     headline: str | None
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    estimated: bool = False
+    slices: SlicedValues | None = None
+    slots: SlicedValues | None = None
+    reconciliation: Reconciliation | None = None
+    features: FeatureReport | None = None
 
     def policy(self, name: str) -> PolicyEvaluation:
         """The evaluation of a policy by name.
@@ -116,82 +118,203 @@ class Evaluation:
         raise KeyError(name)
 
 
+@dataclass(frozen=True, slots=True)
+class HoldoutArm:
+    """The other arm of a loop's holdout: what was seen of it, what it serves as a target, and its share."""
+
+    log: HoldoutLog
+    target: TargetPolicy
+    share: float
+
+
 def evaluate(
     log: LogSource,
     targets: Mapping[str, TargetPolicy] = STANDARD_TARGETS,
+    choices: Choices = DEFAULT_CHOICES,
     *,
-    against: str = "logged",
     model: RewardModel | None = None,
-    fixed_offers: int = 0,
-    level: float = 0.95,
-    limits: GateLimits = DEFAULT_LIMITS,
-    replicates: int = 1000,
-    seed: int = 0,
+    holdout: HoldoutArm | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Evaluate target policies on a log in one pass and bounded memory.
 
     Args:
         log: decisions in their order; read once.
-        targets: policies by name. The logged policy and ``against`` are always evaluated.
-        against: name of the policy that the others are compared with.
-        model: the reward model; without one, smoothed rates per offer.
-        fixed_offers: how many offers to add as targets ``offer:ID``, most served first, from the first chunk.
-        level: of the intervals, in (0, 1).
-        limits: of the gate.
-        replicates: bootstrap replicates.
-        seed: of the bootstrap.
-        progress: called with the number of interactions used so far, after each chunk.
+        targets: policies by name. The logged policy and ``choices.against`` are always evaluated.
+        choices: how.
+        model: the reward model; without one, the default that fits the log.
+        holdout: of the loop, to compare the estimate with what the holdout shows.
+        progress: called with the number of decisions used so far, after each chunk.
 
     Raises:
-        ValueError: when ``against`` is no target, or a target gives what is no probability.
+        ValueError: when ``against`` is no target, a target gives what is no probability, or a reward is outside the
+            range that was given.
     """
-    targets = {"logged": logged, **targets}
-    if against not in targets:
-        raise ValueError(f"policy {against!r} to compare against is not among {', '.join(targets)}")
-    model = model or Rates()
-    calibration, series = Calibration.empty(), Series()
-    sums: dict[str, PolicySums] = {}
-    codes: Mapping[str, int] = {}
-    first_at = last_at = None
+    one = _Pass(
+        {"logged": logged, **targets}, choices, model or FittingRewards(), holdout, is_asked="logged" in targets
+    )
     for chunk in log.chunks():
-        if first_at is None:
-            first_at, codes = as_datetime(chunk.at[0]), chunk.codes
-            targets |= _fixed_targets(chunk, fixed_offers)
-            sums = {name: PolicySums() for name in targets}
-        last_at = as_datetime(chunk.at[-1])
-        if chunk.served is not None:
-            calibration += Calibration.of(chunk.row, chunk.served, chunk.chosen)
-        added, terms = _policy_sums(chunk, targets, against, model.predict(chunk))
-        sums = {name: kept + added[name] for name, kept in sums.items()}
-        series.add(chunk, terms)
+        one.take(chunk)
         if progress is not None:
-            progress(series.n)
-    buckets = calibration.buckets(limits)
-    faults = log_faults(buckets, log.found.inconsistent, limits)
-    compared = max(1, len(sums) - 1)
-    policies = tuple(
-        _finished(name, one, against, level, compared, faults, limits, replicates, seed) for name, one in sums.items()
-    )
-    verdict, headline, reasons = _verdict(policies, against, faults)
-    return Evaluation(
-        loop=log.found.loop,
-        n=series.n,
-        skipped=dict(sorted(log.found.skipped.items())),
-        first_at=first_at,
-        last_at=last_at,
-        mean_reward=sums["logged"].ips.value if sums else float("nan"),
-        level=level,
-        against=against,
-        policies=policies,
-        calibration=buckets,
-        log_faults=faults,
-        series=tuple(series.points),
-        verdict=verdict,
-        headline=headline,
-        reasons=reasons,
-        notes=(*log.found.notes, *_not_evaluated(codes, targets, fixed_offers)),
-    )
+            progress(one.series.n)
+    return one.result(log)
+
+
+_HELD_OUT = "(what the holdout serves)"
+
+
+class _Pass:
+    """What is kept while the log is read."""
+
+    def __init__(
+        self,
+        targets: dict[str, TargetPolicy],
+        choices: Choices,
+        model: RewardModel,
+        holdout: HoldoutArm | None,
+        *,
+        is_asked: bool,
+    ) -> None:
+        if choices.against not in targets:
+            raise ValueError(f"policy {choices.against!r} to compare against is not among {', '.join(targets)}")
+        self.choices, self.holdout = choices, holdout
+        # The logged policy is always evaluated, but a verdict is about it only when it was asked for.
+        self.apart = {choices.against, *(() if is_asked else ("logged",))}
+        self.views = Views(targets, model)
+        self.series = Series(*(choices.rewards or (0.0, 1.0)))
+        self.slices = Slices(choices.slices, choices.against)
+        self.slots = Slices((SLOT,), choices.against)
+        self.diagnostics = LogDiagnostics()
+        self.sums: dict[str, PolicySums] = {}
+        self.codes: Mapping[str, int] = {}
+        self.added: dict[str, TargetPolicy] = {}
+        self.first_at: datetime | None = None
+        self.last_at: datetime | None = None
+
+    def take(self, chunk: Chunk) -> None:
+        if self.first_at is None:
+            self._start(chunk)
+        self.last_at = as_datetime(chunk.at[-1])
+        views = self.views.of(chunk)
+        choices, against = self.choices, views[self.choices.against]
+        for name, kept in self.sums.items():
+            added = PolicySums.of(chunk, views[name], against, ALL_COLUMNS, choices.hyperparameters)
+            self.sums[name] = kept + added
+        self.diagnostics += LogDiagnostics.of(chunk)
+        if self.holdout is not None:
+            self.holdout.log.add(chunk, views["logged"].terms, views.pop(_HELD_OUT).terms)
+        self.series.add(chunk, {name: one.terms.weight * chunk.reward for name, one in views.items()})
+        if choices.slices:
+            self.slices.add(chunk, self._sliced(views))
+        if chunk.slot is not None:
+            self.slots.add(chunk, self._sliced(views))
+
+    def _start(self, chunk: Chunk) -> None:
+        self.first_at, self.codes = as_datetime(chunk.at[0]), chunk.codes
+        self.added = _fixed_targets(chunk, self.choices.fixed_offers)
+        self.views.targets |= self.added
+        if self.holdout is not None:
+            self.views.targets[_HELD_OUT] = self.holdout.target
+        nothing = PolicySums.empty(ALL_COLUMNS, self.choices.hyperparameters)
+        self.sums = dict.fromkeys(self.views.targets, nothing)
+
+    def _sliced(self, views: Mapping[str, View]) -> dict[str, Terms]:
+        """Offers that nobody asked for are left out of slices, which pay for every look."""
+        return {name: view.terms for name, view in views.items() if name not in self.added}
+
+    def result(self, log: LogSource) -> Evaluation:
+        choices, found, notes = self.choices, log.found, list(log.found.notes)
+        findings = self.diagnostics.findings(found.inconsistent, choices.limits)
+        rewards = self._rewards(notes)
+        reconciliation = self._reconciliation(findings)
+        self.views.close()
+        compared = max(1, len(self.sums.keys() - self.apart))
+        policies = tuple(
+            self._finished(name, one, rewards, compared, findings, estimated=found.estimated)
+            for name, one in self.sums.items()
+        )
+        judged = [policy for policy in policies if policy.name not in self.apart]
+        verdict, headline, reasons = _verdict(judged, findings.faults)
+        largest = {name: one.weights.result.largest_possible for name, one in self.sums.items()}
+        return Evaluation(
+            loop=found.loop,
+            n=self.series.n,
+            skipped=dict(sorted(found.skipped.items())),
+            first_at=self.first_at,
+            last_at=self.last_at,
+            mean_reward=self.sums["logged"].paired.one.point("ips").value if self.sums else float("nan"),
+            rewards=rewards,
+            level=choices.level,
+            against=choices.against,
+            judged=tuple(policy.name for policy in judged),
+            policies=policies,
+            findings=findings,
+            series=self.series.points(rewards, largest, choices.level),
+            verdict=verdict,
+            headline=headline,
+            reasons=reasons,
+            notes=(*notes, *self._not_evaluated()),
+            estimated=found.estimated,
+            slices=self.slices.result(choices.level) if choices.slices and self.sums else None,
+            slots=self.slots.result(choices.level) if self.slots.sums else None,
+            reconciliation=reconciliation,
+        )
+
+    def _rewards(self, notes: list[str]) -> tuple[float, float]:
+        """The range that intervals rest on."""
+        if self.choices.rewards is not None or not self.sums:
+            return self.choices.rewards or (0.0, 1.0)
+        low, high = next(iter(self.sums.values())).observed
+        if low < 0.0 or high > 1.0:
+            notes.append(
+                f"the range of rewards is taken from the log, {min(0.0, low):g} to {max(1.0, high):g}: intervals hold "
+                "if no larger one is possible"
+            )
+        return min(0.0, low), max(1.0, high)
+
+    def _reconciliation(self, findings: LogFindings) -> Reconciliation | None:
+        if self.holdout is None or _HELD_OUT not in self.sums:
+            return None
+        served = self.sums.pop(_HELD_OUT)
+        faults = (*findings.faults, *weight_faults(served.weights.result, self.choices.limits, findings.doubts))
+        return self.holdout.log.sums.result(
+            self.holdout.share, faults, level=self.choices.level, limits=self.choices.limits, seed=self.choices.seed
+        )
+
+    def _finished(
+        self,
+        name: str,
+        sums: PolicySums,
+        rewards: tuple[float, float],
+        compared: int,
+        findings: LogFindings,
+        *,
+        estimated: bool,
+    ) -> PolicyEvaluation:
+        choices = self.choices
+        difference = sums.difference(rewards, 1.0 - (1.0 - choices.level) / compared)
+        weights = sums.weights.result
+        judged = (
+            Gate("not_shown", ("this is the policy that the others are compared with",))
+            if name == choices.against and not findings.faults
+            else gate(weights, difference, findings.faults, choices.limits, doubts=findings.doubts, estimated=estimated)
+        )
+        return PolicyEvaluation(
+            name,
+            sums.estimates(rewards, choices.level),
+            sums.normal(choices.level),
+            sums.bootstrapped(choices.level, choices.replicates, choices.seed),
+            difference,
+            weights,
+            judged,
+            sums.slates.estimates(rewards, choices.level),
+        )
+
+    def _not_evaluated(self) -> list[str]:
+        missing = len(self.codes) - sum(f"offer:{offer_id}" in self.sums for offer_id in self.codes)
+        if self.choices.fixed_offers and missing:
+            return [f"{missing:,} of {len(self.codes):,} offers were not evaluated as fixed offers"]
+        return []
 
 
 def _fixed_targets(chunk: Chunk, most: int) -> dict[str, TargetPolicy]:
@@ -200,85 +323,14 @@ def _fixed_targets(chunk: Chunk, most: int) -> dict[str, TargetPolicy]:
     return {f"offer:{offer_id}": fixed_offer(offer_id) for offer_id in ranked[:most]}
 
 
-def _policy_sums(
-    chunk: Chunk, targets: Mapping[str, TargetPolicy], against: str, q: FloatArray
-) -> tuple[dict[str, PolicySums], dict[str, FloatArray]]:
-    """Each policy's sums of a chunk, and its IPS terms in order."""
-    reward, propensity, q_chosen = chunk.reward, chunk.propensity, q[chunk.chosen]
-    probabilities = {name: np.asarray(target(chunk), dtype=np.float64) for name, target in targets.items()}
-    for name, target in probabilities.items():
-        if target.shape != chunk.row.shape or not np.all(target >= 0.0):
-            raise ValueError(f"policy {name!r} gave negative, missing or too many probabilities")
-        if np.any(chunk.per_decision(target) > 1.0 + 1e-6):
-            raise ValueError(f"policy {name!r} gave probabilities that sum to more than 1")
-    weights = {name: importance_weights(propensity, target[chunk.chosen]) for name, target in probabilities.items()}
-    q_targets = {name: chunk.per_decision(target * q) for name, target in probabilities.items()}
-    robust = {name: q_targets[name] + weights[name] * (reward - q_chosen) for name in targets}
-    # Where the chosen action's probability alone is known, every offer is taken to have had one.
-    served = np.ones(len(chunk.row)) if chunk.served is None else chunk.served
-    supported = served > 0.0
-    found = {}
-    for name, target in probabilities.items():
-        weight, chosen_target = weights[name], target[chunk.chosen]
-        mass = chunk.per_decision(np.where(supported, target, 0.0))
-        squares = np.divide(target**2, served, out=np.zeros_like(target), where=supported)
-        found[name] = PolicySums(
-            ips=Ips.of(reward, propensity, chosen_target),
-            snips=Snips.of(reward, propensity, chosen_target),
-            dm=DirectMethod.of(q_targets[name]),
-            dr=DoublyRobust.of(reward, propensity, chosen_target, q_chosen, q_targets[name]),
-            difference=PairedDifference.of(weight, robust[name], robust[against]),
-            weights=Weights.of(weight, reward, mass, np.maximum(0.0, chunk.per_decision(squares) - mass**2)),
-            bootstrap=PoissonBootstrap.of(chunk.hashes, weight, weight * reward, q_targets[name], robust[name]),
-        )
-    return found, {name: weight * reward for name, weight in weights.items()}
-
-
-def _finished(
-    name: str,
-    sums: PolicySums,
-    against: str,
-    level: float,
-    compared: int,
-    faults: tuple[str, ...],
-    limits: GateLimits,
-    replicates: int,
-    seed: int,
-) -> PolicyEvaluation:
-    points: dict[str, PointEstimator] = {"ips": sums.ips, "snips": sums.snips, "dm": sums.dm, "dr": sums.dr}
-    estimates, bootstrap = {}, {}
-    ratios = (_RATIOS[estimator] for estimator in points)
-    drawn = sums.bootstrap.intervals(*ratios, level=level, replicates=replicates, seed=seed)
-    for (estimator, point), (low, high) in zip(points.items(), drawn, strict=True):
-        estimates[estimator] = one = normal_interval(point, estimator, level)
-        bootstrap[estimator] = Estimate(estimator, one.value, low, high, one.n, one.effective_sample_size)
-    difference = normal_interval(sums.difference, "dr difference", 1.0 - (1.0 - level) / compared)
-    weights = sums.weights.result
-    judged = (
-        Gate("not_shown", ("this is the policy that the others are compared with",))
-        if name == against and not faults
-        else gate(weights, difference, faults, limits)
-    )
-    return PolicyEvaluation(name, estimates, bootstrap, difference, weights, judged)
-
-
 def _verdict(
-    policies: Sequence[PolicyEvaluation], against: str, faults: tuple[str, ...]
+    judged: Sequence[PolicyEvaluation], faults: tuple[str, ...]
 ) -> tuple[Verdict, str | None, tuple[str, ...]]:
     """The verdict on the alternative that is best supported: the one whose difference has the highest lower end."""
     if faults:
-        return "refused", None, faults
-    others = [policy for policy in policies if policy.name != against]
-    if not others:
+        return "refused", judged[0].name if judged else None, faults
+    if not judged:
         return "refused", None, ("not enough data: no usable interaction",)
-    judged = [policy for policy in others if policy.gate.verdict != "refused"] or others
-    order = {"better": 2, "not_shown": 1, "worse": 0, "refused": 0}
+    order = {"better": 3, "not_shown": 2, "worse": 1, "refused": 0}
     best = max(judged, key=lambda policy: (order[policy.gate.verdict], policy.difference.low))
     return best.gate.verdict, best.name, best.gate.reasons
-
-
-def _not_evaluated(codes: Mapping[str, int], targets: Mapping[str, TargetPolicy], fixed_offers: int) -> list[str]:
-    missing = len(codes) - sum(f"offer:{offer_id}" in targets for offer_id in codes)
-    if fixed_offers and missing:
-        return [f"{missing:,} of {len(codes):,} offers were not evaluated as fixed offers"]
-    return []

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contextual_bandit.types import Action, Decision, Estimate
-from evaluation.estimators import FloatArray, IntArray
+from evaluation.arrays import FloatArray, IntArray
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 # Below so many customers with a value other than 0, their own spread is not to be trusted.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from contextual_bandit.types import Action, Decision, Estimate, FeatureValue, LoggedInteraction
-from evaluation.estimators import FloatArray
+from evaluation.arrays import FloatArray
 from evaluation.exposure import CustomerSums, ExposureTable, most_exposed
 from evaluation.reward_model import by_category, by_offer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from evaluation import charts
+from evaluation import chart_style, charts
 from evaluation.fairness import NOT_KNOWN, Fairness
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ DARK_STOPS = ("#a98bea", "#5fb2d6", "#4fd1a5", "#ffd24d")
 
 def reward_chart(fairness: Fairness, theme: charts.Theme = charts.LIGHT) -> altair.LayerChart:
     """Mean reward of each group with its interval; dashed: the mean over all groups that are drawn."""
-    alt = charts._altair()
+    alt = chart_style.load_altair()
     rows = [
         {
             "group": group.name, "value": group.reward.value, "low": group.reward.low, "high": group.reward.high,
@@ -50,15 +50,15 @@ def reward_chart(fairness: Fairness, theme: charts.Theme = charts.LIGHT) -> alta
         .mark_rule(strokeDash=[4, 4], color=theme.ink, opacity=0.7)
         .encode(x="mean:Q")
     )
-    title = charts._title(
+    title = chart_style.title(
         f"Mean reward by {fairness.by}, {fairness.level:.0%} intervals", "of what was shown; dashed: all together"
     )
-    return charts._styled(alt.layer(overall, interval, point), theme, title, height=max(90, 30 * len(rows)))
+    return chart_style.styled(alt.layer(overall, interval, point), theme, title, height=max(90, 30 * len(rows)))
 
 
 def exposure_chart(fairness: Fairness, theme: charts.Theme = charts.LIGHT) -> altair.LayerChart:
     """Exposure of the most exposed items, a dot per group: the farther apart a row's dots, the more groups differ."""
-    alt = charts._altair()
+    alt = chart_style.load_altair()
     items = list(fairness.shown)[:MOST_DRAWN]
     names = [group.name for group in fairness.groups if group.is_enough]
     rows = [
@@ -88,12 +88,12 @@ def exposure_chart(fairness: Fairness, theme: charts.Theme = charts.LIGHT) -> al
     point = base.mark_point(size=45, filled=True, opacity=1).encode(
         x="exposure:Q", tooltip=["item:N", "group:N", alt.Tooltip("exposure:Q", format=".2%")]
     )
-    title = charts._title(
+    title = chart_style.title(
         f"Exposure by {fairness.by}",
         f"mean served probability, {fairness.level:.0%} intervals; the {len(items)} most exposed",
     )
     height = max(120, len(items) * (12 + 9 * len(names)))
-    return charts._styled(alt.layer(interval, point), theme, title, height=height)
+    return chart_style.styled(alt.layer(interval, point), theme, title, height=height)
 
 
 def _shades(count: int, theme: charts.Theme) -> Iterable[str]:

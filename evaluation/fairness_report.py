@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contextual_bandit.types import Estimate
-from evaluation import charts, fairness_charts, report
+from evaluation import charts, fairness_charts, page
 from evaluation.exposure import LEAST_WITH_VALUE
 from evaluation.fairness import LEAST_CUSTOMERS, LEAST_DECISIONS, NOT_KNOWN, Contrast, Fairness, Spread
 
@@ -63,7 +63,7 @@ def in_words(fairness: Fairness) -> str:
 
 def _contrast_in_words(spread: Spread) -> str:
     one, what = spread.clearest, "mean reward" if spread.item is None else f"exposure to {spread.item}"
-    figure = report._figure if spread.item is None else _share
+    figure = page.figure if spread.item is None else _share
     difference = one.difference
     return (
         f"in {what}, {one.higher} above {one.lower} by {figure(difference.value)} "
@@ -164,7 +164,7 @@ def to_html(fairness: Fairness) -> str:
         f'<p class="verdict">{words}</p>',
         f"<h1>Exposure and reward by {escape(fairness.by)}, loop {escape(fairness.loop)}</h1>",
         f'<p class="facts">{escape(" · ".join(facts))}</p>',
-        report._list(CAVEATS),
+        page.bullets(CAVEATS),
     ]
     if fairness.compared:
         body.append(_figures(fairness))
@@ -176,7 +176,7 @@ def to_html(fairness: Fairness) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{words}</title>\n<style>{report._CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{words}</title>\n<style>{page.CSS}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(body)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -187,7 +187,7 @@ def _figures(fairness: Fairness) -> str:
     try:
         for name, chart in fairness_charts.CHARTS.items():
             light, dark = (
-                report._data_url(charts.to_svg(chart(fairness, theme))) for theme in (charts.LIGHT, charts.DARK)
+                page.data_url(charts.to_svg(chart(fairness, theme))) for theme in (charts.LIGHT, charts.DARK)
             )
             figures.append(
                 f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
@@ -204,12 +204,12 @@ def _group_table(fairness: Fairness) -> str:
         if group.reward is None:
             figures = f'<td class="number">{NOT_ENOUGH}</td><td class="number"></td>'
         else:
-            figures = report._number(group.reward.value) + report._range(group.reward)
+            figures = page.number_cell(group.reward.value) + page.range_cell(group.reward)
         rows.append(
-            f'<tr><th scope="row">{escape(group.name)}</th>{report._count(group.decisions)}'
-            f"{report._count(group.customers)}{figures}</tr>"
+            f'<tr><th scope="row">{escape(group.name)}</th>{page.count_cell(group.decisions)}'
+            f"{page.count_cell(group.customers)}{figures}</tr>"
         )
-    return report._table(
+    return page.table(
         "Groups",
         f"Groups with fewer than {LEAST_DECISIONS} decisions or {LEAST_CUSTOMERS} customers are left out of everything "
         f"below. Where fewer than {LEAST_WITH_VALUE} customers have a value, the spread is taken from all customers.",
@@ -222,7 +222,7 @@ def _spread_table(fairness: Fairness) -> str:
     rows = []
     for spread in fairness.spreads:
         one = spread.clearest
-        figure = report._figure if spread.item is None else _share
+        figure = page.figure if spread.item is None else _share
         what = "mean reward" if spread.item is None else escape(spread.item)
         tag = '<span class="tag worse">told apart</span>' if one.is_told_apart else '<span class="tag">chance</span>'
         rows.append(
@@ -231,7 +231,7 @@ def _spread_table(fairness: Fairness) -> str:
             f"{_cell(f'{one.ratio.value:.2f}' if one.ratio else 'n/a')}{_cell(_ratio_range(one))}"
             f"{_cell(figure(spread.difference))}{_cell('n/a' if spread.ratio is None else f'{spread.ratio:.2f}')}</tr>"
         )
-    return report._table(
+    return page.table(
         "Between groups",
         "Per measure the two groups that are told apart most clearly, with intervals that hold for all rows at once; "
         "then the largest difference and the smallest ratio between any two groups, which are never quite 0 and 1.",
@@ -262,7 +262,7 @@ def _exposure_table(fairness: Fairness) -> str:
                 f"{_cell(_share(shown.shown))}{_cell(_share(shown.eligible))}</tr>"
             )
     more = f" {fairness.left_out_items} less exposed ones are not listed." if fairness.left_out_items else ""
-    return report._table(
+    return page.table(
         "Exposure",
         "Shares of a group's decisions: the mean probability with which it was served, how often it was shown, and how "
         f"often it was eligible.{more}",

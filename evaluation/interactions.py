@@ -8,15 +8,16 @@ from itertools import islice
 
 import numpy as np
 
+from contextual_bandit.slots import slot_interactions
 from contextual_bandit.types import Decision, LoggedInteraction
 from evaluation.chunks import CHUNK_SIZE, Chunk, LogNotes
-from evaluation.intervals import hash_ids
+from evaluation.hashing import hash_ids
 
 
 class Interactions:
     """Interactions of one loop as chunks; only those of use ``learn`` with a propensity count, the rest is counted.
 
-    The first slot is read.
+    Each slot of a decision with several is a row of its own, with its own reward, below what the log showed above it.
     """
 
     def __init__(self, interactions: Iterable[LoggedInteraction], chunk_size: int = CHUNK_SIZE) -> None:
@@ -28,31 +29,40 @@ class Interactions:
         self.found = LogNotes()
 
     def chunks(self) -> Iterator[Chunk]:
-        """The usable decisions."""
+        """The usable decisions; the slots of one are never split."""
         usable = self._usable()
         while batch := list(islice(usable, self._chunk_size)):
-            yield self._chunk(batch)
+            yield self._chunk([row for rows in batch for row in rows])
         if self._several_slots:
-            self.found.notes.append(
-                f"{self._several_slots:,} decisions filled several slots; only the first slot was evaluated"
-            )
+            self.found.notes.append(f"{self._several_slots:,} decisions filled several slots; each slot is a row here")
 
-    def _usable(self) -> Iterator[LoggedInteraction]:
+    def _usable(self) -> Iterator[list[LoggedInteraction]]:
+        """The rows of each decision that has any."""
         found = self.found
         for interaction in self._interactions:
-            decision = interaction.decision
-            found.loop = found.loop or decision.loop
-            slot = decision.slots[0] if decision.slots else None
-            if interaction.use != "learn":
-                found.skipped[interaction.use] += 1
-            elif slot is None or slot.distribution is None or slot.propensity is None:
-                found.skipped["no propensity"] += 1
-            elif not _sound(decision):
-                found.inconsistent += 1
-                found.skipped["impossible propensity"] += 1
-            else:
-                self._several_slots += len(decision.slots) > 1
-                yield interaction
+            found.loop = found.loop or interaction.decision.loop
+            rows = []
+            for one in slot_interactions(interaction):
+                why_not = self._why_not(one)
+                if why_not:
+                    found.skipped[why_not] += 1
+                else:
+                    rows.append(one)
+            if rows:
+                self._several_slots += interaction.decision.has_slots
+                yield rows
+
+    def _why_not(self, interaction: LoggedInteraction) -> str | None:
+        """Why an interaction cannot be used."""
+        slots = interaction.decision.slots
+        if interaction.use != "learn":
+            return interaction.use
+        if not slots or slots[0].distribution is None or slots[0].propensity is None:
+            return "no propensity"
+        if not _sound(interaction.decision):
+            self.found.inconsistent += 1
+            return "impossible propensity"
+        return None
 
     def _chunk(self, interactions: Sequence[LoggedInteraction]) -> Chunk:
         counts: list[int] = []
@@ -71,6 +81,7 @@ class Interactions:
             served.extend(slot.distribution.served)
             propensity.append(slot.propensity)
         sizes = np.array(counts, dtype=np.int64)
+        several = any(one.decision.has_slots for one in interactions)
         return Chunk(
             hashes=hash_ids([one.decision.decision_id for one in interactions]),
             reward=np.array([one.reward for one in interactions], dtype=np.float64),
@@ -83,6 +94,7 @@ class Interactions:
             codes=self._codes,
             served=np.array(served),
             decisions=tuple(one.decision for one in interactions),
+            slot=np.array([one.decision.slots[0].index for one in interactions], dtype=np.int64) if several else None,
         )
 
 

@@ -1,4 +1,4 @@
-"""The reward model of the direct and doubly robust estimators: cross-fitted smoothed rates, a table."""
+"""What a reward model is, and the plainest one: cross-fitted smoothed rates, a table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Protocol, Self
 import numpy as np
 
 from contextual_bandit.types import Action
+from evaluation.arrays import FloatArray, IntArray
 from evaluation.chunks import Chunk
-from evaluation.estimators import FloatArray, IntArray
 
 FOLDS = 5
 
@@ -105,13 +105,14 @@ class Rates:
 
     def predict(self, chunk: Chunk) -> FloatArray:
         """Learn from a chunk, and predict each of its pairs, (m,)."""
-        fold, key = fold_of(chunk.hashes), self._key(chunk)
+        fold, key = fold_of(chunk.hashes), action_keys(chunk, self._key_of, self._keys)
         self._table = self._table.learned(fold, key[chunk.chosen], chunk.reward)
         return self._table.rates(fold[chunk.row], key)
 
-    def _key(self, chunk: Chunk) -> IntArray:
-        key_of = self._key_of
-        if key_of is None:
-            return chunk.offer
-        found = (key_of(action) for decision in chunk.decisions for action in decision.actions)
-        return np.fromiter((self._keys.setdefault(one, len(self._keys)) for one in found), np.int64, len(chunk.row))
+
+def action_keys(chunk: Chunk, key_of: Callable[[Action], str] | None, keys: dict[str, int]) -> IntArray:
+    """Number of each pair's key, (m,); without ``key_of`` the offer's code. ``keys`` is added to."""
+    if key_of is None:
+        return chunk.offer
+    found = (key_of(action) for decision in chunk.decisions for action in decision.actions)
+    return np.fromiter((keys.setdefault(one, len(keys)) for one in found), np.int64, len(chunk.row))

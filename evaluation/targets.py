@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -12,8 +14,8 @@ from contextual_bandit.baseline import BaselinePolicy
 from contextual_bandit.limits import mask, masked_indices
 from contextual_bandit.loops import BaselineSetting
 from contextual_bandit.types import Decision
+from evaluation.arrays import FloatArray
 from evaluation.chunks import Chunk
-from evaluation.estimators import FloatArray
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
@@ -67,21 +69,56 @@ def fixed_offer(offer_id: str) -> TargetPolicy:
     return target
 
 
-def from_function(function: Callable[[Decision], Sequence[float]]) -> TargetPolicy:
+DecisionFunction: TypeAlias = Callable[[Decision], Sequence[float]]
+"""Probabilities over ``decision.actions``; what they leave below 1 counts as unsupported."""
+
+
+class UnusableFunction(ValueError):
+    """A policy function that cannot be imported, or whose answer is no distribution."""
+
+
+def from_function(function: DecisionFunction, name: str = "function") -> TargetPolicy:
     """A function that gives each decision's probabilities over ``decision.actions``.
 
-    The policy raises ValueError when the function gives another number of probabilities.
+    The policy raises UnusableFunction, naming ``name`` and the decision, when the function gives another number of
+    probabilities, or one that is none.
     """
 
     def target(chunk: Chunk) -> FloatArray:
-        given = [tuple(function(decision)) for decision in chunk.decisions]
-        for decision, one in zip(chunk.decisions, given, strict=True):
-            if len(one) != len(decision.actions):
-                name = decision.decision_id
-                raise ValueError(f"decision {name}: {len(one)} probabilities for {len(decision.actions)} actions")
+        given = [_checked(tuple(function(decision)), decision, name) for decision in chunk.decisions]
         return np.concatenate([np.asarray(one, dtype=np.float64) for one in given])
 
     return target
+
+
+def from_path(path: str) -> TargetPolicy:
+    """A Python function by import path ``package.module:function``, as ``from_function`` takes it.
+
+    Raises:
+        UnusableFunction: there is no such module or function.
+    """
+    module, _, function = path.partition(":")
+    if not module or not function:
+        raise UnusableFunction(f"{path!r} is no import path: package.module:function")
+    try:
+        found = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnusableFunction(f"no function {path!r}: {error}") from None
+    if not callable(found):
+        raise UnusableFunction(f"{path!r} is no function but {type(found).__name__}")
+    return from_function(found, path)
+
+
+def _checked(given: Sequence[float], decision: Decision, name: str) -> Sequence[float]:
+    where = f"{name}, decision {decision.decision_id}"
+    if len(given) != len(decision.actions):
+        raise UnusableFunction(f"{where}: {len(given)} probabilities for {len(decision.actions)} actions")
+    for one in given:
+        if not (math.isfinite(one) and one >= 0.0):
+            raise UnusableFunction(f"{where}: {one!r} is no probability")
+    if math.fsum(given) > 1.0 + 1e-6:
+        raise UnusableFunction(f"{where}: the probabilities sum to {math.fsum(given)!r}")
+    return given
 
 
 def baseline(setting: BaselineSetting) -> TargetPolicy:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
-from evaluation.estimators import FloatArray, IntArray
+import numpy as np
+
+from evaluation.arrays import FloatArray, IntArray
+from evaluation.importance import importance_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,8 @@ class Terms:
         q_target: sum_a pi(a) q(a); 0 without a model.
         largest_weight: the largest weight that any of these decisions could have had, max_a pi(a) / p(a) over logged
             actions; at least the largest of ``weight``.
+        mrdr_chosen: as ``q_chosen``, by a model fitted with ``mrdr_weights``; only the estimator ``mrdr`` needs it.
+        mrdr_target: as ``q_target``, by that model.
     """
 
     hashes: IntArray
@@ -27,3 +33,33 @@ class Terms:
     q_chosen: FloatArray
     q_target: FloatArray
     largest_weight: float
+    mrdr_chosen: FloatArray | None = None
+    mrdr_target: FloatArray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        reward: FloatArray,
+        propensity: FloatArray,
+        target: FloatArray,
+        q_chosen: FloatArray | None = None,
+        q_target: FloatArray | None = None,
+        hashes: IntArray | None = None,
+    ) -> Self:
+        """Take reward, logged propensity and target probability of the chosen action, each (n,).
+
+        Without predictions they are 0. Without hashes the place in the arrays stands for them: every call counts from
+        0 again, so that such terms are for one piece only where folds or the bootstrap matter.
+
+        Raises:
+            ValueError: when a propensity is outside (0, 1] or a target probability outside [0, 1].
+        """
+        weight = importance_weights(propensity, target)
+        return cls(
+            hashes=np.arange(len(weight)) if hashes is None else hashes,
+            reward=reward,
+            weight=weight,
+            q_chosen=np.zeros_like(weight) if q_chosen is None else q_chosen,
+            q_target=np.zeros_like(weight) if q_target is None else q_target,
+            largest_weight=float(weight.max(initial=0.0)),
+        )

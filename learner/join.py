@@ -24,8 +24,9 @@ from contextual_bandit.joined import (
 )
 from contextual_bandit.limits import HOLDS_STOCK
 from contextual_bandit.loops import LoopConfig, RewardDefinition
-from contextual_bandit.reward import aggregate
-from contextual_bandit.types import Event, Outcome
+from contextual_bandit.reward import rewards_of
+from contextual_bandit.slots import slot_view, slot_views
+from contextual_bandit.types import Decision, Event, Outcome
 
 OUTAGE_SECONDS = 3.0
 
@@ -122,7 +123,8 @@ class Joiner:
         decided.add(decision_id)
         closes_at = time + timedelta(seconds=self.config.reward.wait_seconds)
         entry = Open(decision, data, not decision.deferred, time, closes_at, event.event_id)
-        early = self.state.orphans.pop(decision_id, [])
+        # What names a slot that there is not stays an orphan.
+        early = [one for one in self.state.orphans.pop(decision_id, []) if decision.slot_index(one.slot) is not None]
         entry.active |= any(outcome.kind == ACTIVATION_KIND for outcome in early)
         entry.outcomes.extend(outcome for outcome in early if outcome.kind != ACTIVATION_KIND)
         batch.adopted.extend(outcome.outcome_id for outcome in early)
@@ -161,7 +163,9 @@ class Joiner:
             return
         stored.add(outcome.outcome_id)
         entry = self.state.open.get(outcome.decision_id)
-        if entry is not None and time <= entry.closes_at:
+        if entry is not None and entry.decision.slot_index(outcome.slot) is None:
+            batch.outcomes.append(StoredOutcome(outcome, event.event_id, "unknown_slot"))
+        elif entry is not None and time <= entry.closes_at:
             entry.outcomes.append(outcome)
             batch.outcomes.append(StoredOutcome(outcome, event.event_id, "joined"))
             self._note_redeemed(entry, [outcome], batch)
@@ -174,16 +178,17 @@ class Joiner:
             self._keep_orphan(outcome, event.event_id, batch)
 
     def _note_redeemed(self, entry: Open, outcomes: Sequence[Outcome], batch: Batch) -> None:
-        redeeming = [outcome for outcome in outcomes if outcome.kind in REDEEMING]
-        if redeeming:
-            self._note_units(entry, "redeemed", redeeming[-1].received_at, batch)
+        """Tell who counts units what was redeemed: by slot, the newest of the outcomes that say so."""
+        newest = {entry.decision.slot_index(one.slot): one for one in outcomes if one.kind in REDEEMING}
+        for index, outcome in newest.items():
+            if index is not None:
+                self._note_units(slot_view(entry.decision, index), "redeemed", outcome.received_at, batch)
 
-    def _note_units(self, entry: Open, change: Change, time: datetime, batch: Batch) -> None:
+    def _note_units(self, view: Decision, change: Change, time: datetime, batch: Batch) -> None:
         """Tell those who count units what became of a show that was counted."""
-        decision = entry.decision
-        if decision.took_units:
-            shown_at = decision.occurred_at if self.config.clock == "simulated" else decision.decided_at
-            batch.unit_changes.append(UnitChange(decision, change, shown_at, time))
+        if view.took_units:
+            shown_at = view.occurred_at if self.config.clock == "simulated" else view.decided_at
+            batch.unit_changes.append(UnitChange(view, change, shown_at, time))
 
     def drop(self, decision_ids: Iterable[str]) -> list[UnitChange]:
         """Forget decisions and what waits for them; returns what becomes of the units that open ones held."""
@@ -197,10 +202,12 @@ class Joiner:
         return batch.unit_changes
 
     def _note_return(self, entry: Open, time: datetime, batch: Batch) -> None:
-        if not entry.active:
-            self._note_units(entry, "inactive", time, batch)
-        elif entry.decision.took_units == HOLDS_STOCK and not _redeemed(entry.outcomes):
-            self._note_units(entry, "unredeemed", time, batch)
+        redeemed = {entry.decision.slot_index(one.slot) for one in entry.outcomes if one.kind in REDEEMING}
+        for index, view in enumerate(slot_views(entry.decision)):
+            if not entry.active:
+                self._note_units(view, "inactive", time, batch)
+            elif view.took_units == HOLDS_STOCK and index not in redeemed:
+                self._note_units(view, "unredeemed", time, batch)
 
     def _close_due(self, batch: Batch) -> None:
         if self.state.stream_time is None:
@@ -226,12 +233,8 @@ class Joiner:
             batch.inactive.append(decision_id)
             return
         self.state.sequence += 1
-        reward = aggregate(self.config.reward, entry.outcomes, entry.decision.chosen)
-        batch.closed.append(Closed(self.state.sequence, entry.decision, reward, entry.opened_at, time))
-
-
-def _redeemed(outcomes: Iterable[Outcome]) -> bool:
-    return any(outcome.kind in REDEEMING for outcome in outcomes)
+        reward, by_slot = rewards_of(self.config.reward, entry.outcomes, entry.decision)
+        batch.closed.append(Closed(self.state.sequence, entry.decision, reward, entry.opened_at, time, by_slot))
 
 
 def revisions(
@@ -245,7 +248,7 @@ def revisions(
         stored: outcomes of earlier batches in the order received, of all decisions below that have a late one.
         newest: by decision, the newest revision of those that closed in earlier batches and got a late outcome in this.
     """
-    latest = {**newest, **{c.decision.decision_id: Revision(c, 0, c.reward, False) for c in batch.closed}}
+    latest = {**newest, **{c.decision.decision_id: Revision(c, 0, None, False) for c in batch.closed}}
     received: dict[str, list[StoredOutcome]] = defaultdict(list)
     for one in (*stored, *batch.outcomes):
         if one.outcome.kind != ACTIVATION_KIND:
@@ -256,7 +259,7 @@ def revisions(
         outcomes = received[decision_id]
         if any(one.state == "late" for one in outcomes):
             counted = [one.outcome for one in outcomes if one.state != "orphan" or one.outcome.outcome_id in adopted]
-            reward = aggregate(definition, counted, revision.closed.decision.chosen)
-            closed = replace(revision.closed, reward=reward)
-            found.append(Revision(closed, revision.number + 1, revision.closed.reward, revision.set_aside))
+            reward, by_slot = rewards_of(definition, counted, revision.closed.decision)
+            closed = replace(revision.closed, reward=reward, slot_rewards=by_slot)
+            found.append(Revision(closed, revision.number + 1, revision.closed, revision.set_aside))
     return found

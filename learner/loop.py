@@ -169,8 +169,11 @@ class LoopWriter:
         for closed in batch.closed:
             decision = closed.decision
             self._trainer.learn(
-                LoggedInteraction(closed.sequence, decision, closed.reward, decision.use, closed.closed_at)
-            )
+                LoggedInteraction(
+                    closed.sequence, decision, closed.reward, decision.use, closed.closed_at,
+                    slot_rewards=closed.slot_rewards,
+                )
+            )  # fmt: skip
 
     def _catch_up(self, attempts: int) -> None:
         """Learn what was committed after the last checkpoint.

@@ -8,6 +8,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from adapters.snapshots import SnapshotStore, snapshot_id
+from contextual_bandit.slots import lessons
 from contextual_bandit.types import LearningSetting, LoggedInteraction, PolicySnapshot
 from contextual_bandit.vowpal import VowpalPolicy, policy_id
 
@@ -40,9 +41,8 @@ class Trainer:
         return self._saved.trained_through
 
     def learn(self, interaction: LoggedInteraction) -> None:
-        """Take the next interaction; only those meant for learning reach the model."""
-        if interaction.use == "learn":
-            self._policy.learn([interaction])
+        """Take the next interaction, slot by slot; only what is meant for learning reaches the model."""
+        self._policy.learn(lessons(interaction))
         self.trained_through = interaction.sequence
 
     def snapshot(self, stream_time: datetime | None) -> PolicySnapshot:
@@ -106,7 +106,7 @@ def open_generation(
     generation = parent.generation + 1
     policy = VowpalPolicy(setting)
     for interaction in history:
-        policy.learn([interaction])
+        policy.learn(lessons(interaction))
     base = make_snapshot(
         parent.loop, generation, parent.trained_through, parent.stream_time, parent.snapshot_id, policy
     )
@@ -175,7 +175,7 @@ def verify(
         while reloads < len(points) and points[reloads] < interaction.sequence:
             policy = _reload(policy)
             reloads += 1
-        policy.learn([interaction])
+        policy.learn(lessons(interaction))
         learned += 1
     for _ in points[reloads:]:
         policy = _reload(policy)

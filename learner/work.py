@@ -17,6 +17,7 @@ from adapters.installation import Installation
 from adapters.jobs import Job, JobStore
 from adapters.retention import drop_days_before
 from adapters.snapshots import SnapshotStore
+from learner.evaluate import evaluate
 from learner.precompute import precompute, precompute_cells, precompute_similarity, precompute_thresholds
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def drop_old_log(installation: Installation, job: Job) -> dict[str, int]:
 
 # What may be asked for is in adapters.jobs, where the decision service sees it; a test holds both equal.
 KINDS: Mapping[str, Callable[[Installation, Job], Mapping[str, Any]]] = {
+    "evaluate": evaluate,
     "precompute": precompute,
     "precompute_cells": precompute_cells,
     "precompute_similarity": precompute_similarity,

@@ -1,143 +1,71 @@
-"""A market whose truth is known: seeded customers, weather and offers, and how likely each click really is.
+"""A market whose truth is known: seeded customers, weather, offers, and what each offer is really worth to the shop.
 
-The true click probability of an offer is
+For a customer, a moment and an offer of category c the market knows three probabilities exactly: ``organic``, that the
+customer buys of c anyway; ``induced``, that the offer makes one buy who would not have; and ``claimed``, that one who
+buys anyway takes the discount along. With p the offer's price, m its margin, d its discount and k the contact's cost,
+showing it earns
 
-    sigmoid(BASE + taste + weather effect + season effect + discount response + price response + fatigue)
+    (1 - returns) [ (1 - organic) induced p (m - d) + organic claimed (p (m - d) - p' m) ] - k
 
-where a customer's taste per category depends on their demographics. Weather and season effects are **assumed**: no
-published data measured them; they are as large as a shopkeeper might guess, and only there so that a policy has
-something to find. Nothing here does I/O or reads a clock; equal seeds give equal markets.
+beside what the customer buys of their own accord (p' is the category's usual price). Redemptions are calibrated
+(calibration.py); what is merely assumed is in assumed.py. Nothing here does I/O or reads a clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from math import cos, log, pi
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contextual_bandit.season import SEASONS
-from contextual_bandit.types import Features, FeatureValue
-
-CATEGORIES = ("soup", "ice_cream", "rainwear", "garden", "coffee", "pet_food")
-AGE_BANDS = ("18-34", "35-54", "55+")
-LARGEST_HOUSEHOLD = 5
-START = datetime(2024, 1, 1, tzinfo=UTC)
-
-BASE = -3.9
-TASTE_SPREAD = 0.9
-DISCOUNT_RESPONSE = 4.0
-PRICE_RESPONSE = -0.8
-USUAL_PRICE = 6.0
-FATIGUE = 0.2
-FATIGUE_HALF_LIFE_SECONDS = 86400.0
-MEDIAN_DELAY_SECONDS = 900.0
-DELAY_SPREAD = 2.2
-
-# Log-odds per category. Demographic effects make tastes correlated with what the shop knows of a customer.
-AGE_EFFECTS: Mapping[str, Mapping[str, float]] = {
-    "18-34": {"coffee": 0.5, "garden": -0.7, "ice_cream": 0.3},
-    "35-54": {"coffee": 0.3, "pet_food": 0.4, "rainwear": 0.2},
-    "55+": {"garden": 0.9, "soup": 0.5, "ice_cream": -0.4},
-}
-HOUSEHOLD_EFFECTS: Mapping[str, float] = {"ice_cream": 0.3, "pet_food": 0.2, "coffee": -0.15, "soup": -0.1}
-
-# Assumed (see the module's docstring): log-odds per category under a temperature band, a condition and a season.
-ASSUMED_BAND_EFFECTS: Mapping[str, Mapping[str, float]] = {
-    "cold": {"soup": 1.1, "coffee": 0.4, "ice_cream": -1.2, "garden": -1.0},
-    "cool": {"soup": 0.5, "coffee": 0.2, "ice_cream": -0.6, "garden": -0.3},
-    "mild": {"garden": 0.3},
-    "warm": {"ice_cream": 0.8, "garden": 0.5, "soup": -0.6},
-    "hot": {"ice_cream": 1.6, "soup": -1.2, "coffee": -0.5},
-}
-ASSUMED_CONDITION_EFFECTS: Mapping[str, Mapping[str, float]] = {
-    "clear": {"garden": 0.4, "ice_cream": 0.2, "rainwear": -1.0},
-    "cloudy": {"rainwear": -0.2},
-    "rain": {"rainwear": 2.0, "soup": 0.3, "garden": -0.9},
-    "snow": {"rainwear": 0.4, "soup": 0.5, "coffee": 0.3, "garden": -1.5},
-}
-ASSUMED_SEASON_EFFECTS: Mapping[str, Mapping[str, float]] = {
-    "winter": {"soup": 0.3, "garden": -0.8},
-    "spring": {"garden": 1.0},
-    "summer": {"ice_cream": 0.5, "soup": -0.4},
-    "autumn": {"rainwear": 0.4, "coffee": 0.3},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A climate in degrees Celsius; ``turns_wet`` is the chance that a wet day follows a dry one."""
-
-    name: str
-    mean_celsius: float
-    swing_celsius: float
-    turns_wet: float
-
-
-REGIONS = (
-    Region("north", 7.0, 11.0, 0.30),
-    Region("coast", 12.0, 6.0, 0.40),
-    Region("inland", 13.0, 13.0, 0.20),
-    Region("south", 19.0, 9.0, 0.12),
+from contextual_bandit.season import SEASONS, days_to_next_sale
+from simulator.assumed import (
+    ASSUMED_BAND_EFFECTS,
+    ASSUMED_CONDITION_EFFECTS,
+    ASSUMED_SALE_EFFECT,
+    ASSUMED_SEASON_EFFECTS,
+    BAND_MATRIX,
+    BOT_CLICK,
+    CATEGORIES,
+    CLAIM_LIFT,
+    CLICK_LIFT,
+    CONDITION_MATRIX,
+    DISCOUNT_RESPONSE,
+    FATIGUE,
+    FATIGUE_HALF_LIFE_SECONDS,
+    MARGINS,
+    ORGANIC,
+    ORGANIC_BY_SPENDING,
+    PRESSURE,
+    PRICE_RESPONSE,
+    RETURN_SHARE,
+    SEASON_MATRIX,
+    SURE_INDUCED,
+    SURE_ORGANIC,
+    USUAL_DISCOUNT,
+    USUAL_PRICES,
 )
+from simulator.calibration import FITTED
+from simulator.climate import BANDS, CONDITIONS, REGIONS, Weather, WeatherTable, generate_weather
+from simulator.drift import Drift
+from simulator.shelf import MarketOffer, Shelf, draw_offers
+from simulator.shoppers import Customer, Floats, Indices, Population, draw_population
 
+__all__ = ["ASSUMED_BAND_EFFECTS", "ASSUMED_CONDITION_EFFECTS", "ASSUMED_SEASON_EFFECTS", "CATEGORIES", "START",
+           "Customer", "Exposures", "MarketOffer", "Moment", "Moments", "Truth", "Weather", "World",
+           "make_world"]  # fmt: skip
 
-@dataclass(frozen=True, slots=True)
-class Weather:
-    """One day of one region."""
+START = datetime(2024, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+SALE_WEEK_DAYS = 7
+Objective: TypeAlias = Literal["clicks", "margin"]
+Placement: TypeAlias = Literal["web", "mail"]
 
-    celsius: float
-    condition: str
-
-    @property
-    def band(self) -> str:
-        """Temperature band: cold below 5 degrees Celsius, cool below 13, mild below 20, warm below 27, hot."""
-        for limit, name in ((5.0, "cold"), (13.0, "cool"), (20.0, "mild"), (27.0, "warm")):
-            if self.celsius < limit:
-                return name
-        return "hot"
-
-    @property
-    def features(self) -> Features:
-        """What a shop would send as context."""
-        return {"band": self.band, "condition": self.condition}
-
-
-@dataclass(frozen=True, slots=True)
-class Customer:
-    """Who visits. ``tastes`` (log-odds per category) and ``discount_sensitivity`` are latent: no policy sees them."""
-
-    customer_id: str
-    age_band: str
-    household_size: int
-    region: str
-    tastes: tuple[float, ...]
-    discount_sensitivity: float
-    visit_weight: float
-
-    @property
-    def demographics(self) -> dict[str, FeatureValue]:
-        """What the shop knows of the customer."""
-        return {"age_band": self.age_band, "household_size": self.household_size}
-
-
-@dataclass(frozen=True, slots=True)
-class MarketOffer:
-    """One offer: ``discount`` is the share taken off ``price``."""
-
-    offer_id: str
-    category: str
-    discount: float
-    price: float
-
-    @property
-    def features(self) -> dict[str, FeatureValue]:
-        """Features of the catalogue; the price as a band."""
-        band = "low" if self.price < 5.0 else "middle" if self.price < 15.0 else "high"
-        return {"discount": self.discount, "price_band": band}
+_PRICES = np.array([USUAL_PRICES[name] for name in CATEGORIES])
+_EARNED = _PRICES * np.array([MARGINS[name] for name in CATEGORIES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,28 +82,74 @@ class Moment:
         return SEASONS[self.at.month % 12 // 3]
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What came of showing an offer; ``delay_seconds`` passes before the shop hears of a click."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """Many visits as columns, each of shape (rows,); ``shown`` is (rows, offers), or None for nobody was shown any.
 
-    clicked: bool
-    delay_seconds: float
+    ``band``, ``condition`` and ``season`` are indices into BANDS, CONDITIONS and SEASONS, ``day`` counts from the
+    market's start with its fraction, ``is_sale`` says whether a sales date is at most a week away.
+    """
+
+    customer: Indices
+    day: Floats
+    season: Indices
+    band: Indices
+    condition: Indices
+    is_sale: NDArray[np.bool_]
+    shown: Floats | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """What is true of each row: probabilities and money, shape (rows, offers), and ``organic`` (rows, categories).
+
+    ``interest`` are the log-odds that a customer who would not have bought redeems; ``gain`` is the expected money that
+    showing the offer adds, ``base`` (rows,) what the customer's own purchases earn. ``is_available`` says which offers
+    there are at the moment.
+    """
+
+    interest: Floats
+    claim_interest: Floats
+    organic: Floats
+    clicks: Floats
+    redemptions: Floats
+    gain: Floats
+    base: Floats
+    is_available: NDArray[np.bool_]
+
+    def reward(self, objective: Objective) -> Floats:
+        """Expected reward of each offer, shape (rows, offers); -inf where the offer is not available."""
+        value = self.clicks if objective == "clicks" else self.base[:, np.newaxis] + self.gain
+        return np.where(self.is_available, value, -np.inf)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class World:
     """A market: its customers and offers, the weather of each region and day, and the truth about responses.
 
     ``weather_effect`` and ``season_effect`` multiply the assumed effects; with 0 there is weather, but nobody minds it.
+    ``placement`` is where offers are seen, ``static`` log-odds that do not change with the moment. ``objective`` says
+    what ``expected_reward`` counts: clicks, or the money that is left. ``wanted`` says how much each category is wanted
+    as long as nothing shifts, in log-odds of its best offer.
     """
 
     seed: int
     start: datetime
+    days: int
     customers: tuple[Customer, ...]
     offers: tuple[MarketOffer, ...]
+    regions: tuple[str, ...]
     weather: Mapping[str, tuple[Weather, ...]]
-    weather_effect: float = 1.0
-    season_effect: float = 1.0
+    population: Population
+    shelf: Shelf
+    drift: Drift
+    objective: Objective
+    weather_effect: float
+    season_effect: float
+    placement: Placement
+    static: Floats
+    table: WeatherTable
+    wanted: Floats
 
     def weather_at(self, region: str, at: datetime) -> Weather:
         """The weather of a region on the (UTC) day of a moment.
@@ -183,8 +157,8 @@ class World:
         Raises:
             ValueError: the day lies outside the market's time.
         """
-        day = (at - self.start) // timedelta(days=1)
         series = self.weather[region]
+        day = (at - self.start) // DAY
         if not 0 <= day < len(series):
             raise ValueError(f"no weather on {at.date()}: the market lasts {len(series)} days from {self.start.date()}")
         return series[day]
@@ -193,40 +167,112 @@ class World:
         """The moment of a visit."""
         return Moment(at, self.weather_at(customer.region, at), shown or {})
 
-    def expected_reward(self, customer: Customer, moment: Moment, offer: MarketOffer) -> float:
-        """True probability, in (0, 1), that the customer clicks the offer at this moment."""
-        category = CATEGORIES.index(offer.category)
-        log_odds = (
-            BASE
-            + customer.tastes[category]
-            + self.weather_effect * assumed_weather_effect(offer.category, moment.weather)
-            + self.season_effect * assumed_season_effect(offer.category, moment.season)
-            + DISCOUNT_RESPONSE * customer.discount_sensitivity * offer.discount
-            + PRICE_RESPONSE * log(offer.price / USUAL_PRICE)
-            - FATIGUE * moment.shown.get(offer.offer_id, 0.0)
-        )
-        return float(1.0 / (1.0 + np.exp(-log_odds)))
+    def moments(self, customers: Indices, seconds: Indices, shown: Floats | None = None) -> Moments:
+        """The moments of many visits.
 
-    def expected_rewards(self, customer: Customer, moment: Moment) -> NDArray[np.float64]:
-        """True click probabilities in the order of ``offers``."""
-        return np.array([self.expected_reward(customer, moment, offer) for offer in self.offers])
+        Args:
+            customers: Row of each visitor in the population, shape (rows,).
+            seconds: Seconds since the market's start, shape (rows,).
+            shown: Decayed exposures, shape (rows, offers).
+
+        Raises:
+            ValueError: a visit outside the market's time.
+        """
+        whole = seconds // 86400
+        if whole.size and (whole.min() < 0 or whole.max() >= self.days):
+            raise ValueError(f"visits on days {whole.min()} to {whole.max()}: the market lasts {self.days} days")
+        days = [self.start + number * DAY for number in range(self.days)]
+        seasons = np.array([SEASONS.index(SEASONS[day.month % 12 // 3]) for day in days])
+        sales = np.array([_is_sale(day) for day in days])
+        region = self.population.region[customers]
+        return Moments(
+            customers, seconds / 86400.0, seasons[whole], self.table.band[region, whole],
+            self.table.condition[region, whole], sales[whole], shown,
+        )  # fmt: skip
+
+    def truth(self, moments: Moments) -> Truth:
+        """What is true of many moments at once."""
+        people, shelf, who = self.population, self.shelf, moments.customer
+        pull = self._pull(moments)
+        interest = self.static[who] + pull[:, shelf.category] + self._response(who)
+        if moments.shown is not None:
+            interest -= FATIGUE * moments.shown + PRESSURE * moments.shown.sum(axis=1, keepdims=True)
+        unmoved = interest + SURE_INDUCED * people.is_sure[who][:, np.newaxis]
+        organic = _sigmoid(
+            ORGANIC
+            + pull
+            + (ORGANIC_BY_SPENDING * (people.spending[who] - 1.5))[:, np.newaxis]
+            + SURE_ORGANIC * (people.favourite[who] & people.is_sure[who][:, np.newaxis])
+        )
+        organic[people.is_bot[who]] = 0.0
+        return self._funnel(moments, unmoved, interest + CLAIM_LIFT, organic)
+
+    def expected_rewards(self, customer: Customer, moment: Moment) -> Floats:
+        """True expected rewards in the order of ``offers``; -inf for those that are not available."""
+        return np.asarray(self.truth(self.single(customer, moment)).reward(self.objective)[0])
+
+    def expected_reward(self, customer: Customer, moment: Moment, offer: MarketOffer) -> float:
+        """True expected reward of one offer."""
+        return float(self.expected_rewards(customer, moment)[self.offers.index(offer)])
 
     def best_offer(self, customer: Customer, moment: Moment) -> MarketOffer:
         """The offer with the highest expected reward at this moment; of equals the first."""
         return self.offers[int(self.expected_rewards(customer, moment).argmax())]
 
-    def respond(
-        self, customer: Customer, moment: Moment, offer: MarketOffer, generator: np.random.Generator
-    ) -> Response:
-        """Draw what the customer does; the delay is log-normal: seconds to hours, now and then days."""
-        clicked = bool(generator.random() < self.expected_reward(customer, moment, offer))
-        return Response(clicked, float(MEDIAN_DELAY_SECONDS * np.exp(DELAY_SPREAD * generator.standard_normal())))
+    def single(self, customer: Customer, moment: Moment) -> Moments:
+        """One moment as a row."""
+        shown = None
+        if moment.shown:
+            shown = np.array([[moment.shown.get(offer.offer_id, 0.0) for offer in self.offers]])
+        return Moments(
+            np.array([customer.number]),
+            np.array([(moment.at - self.start) / DAY]),
+            np.array([SEASONS.index(moment.season)]),
+            np.array([BANDS.index(moment.weather.band)]),
+            np.array([CONDITIONS.index(moment.weather.condition)]),
+            np.array([_is_sale(moment.at)]),
+            shown,
+        )
 
-    def browse(self, customer: Customer, generator: np.random.Generator, size: int) -> list[str]:
-        """Draw categories that the customer looks at or buys of their own accord, by taste."""
-        weights = np.exp(np.array(customer.tastes))
-        drawn = generator.choice(len(CATEGORIES), size=size, p=weights / weights.sum())
-        return [CATEGORIES[index] for index in drawn]
+    def _pull(self, moments: Moments) -> Floats:
+        """Log-odds per category at each moment, shape (rows, categories): taste, weather, season, sales, the shift."""
+        people, who = self.population, moments.customer
+        mood = (
+            self.weather_effect * (BAND_MATRIX[moments.band] + CONDITION_MATRIX[moments.condition])
+            + self.season_effect * SEASON_MATRIX[moments.season]
+            + (self.season_effect * ASSUMED_SALE_EFFECT * moments.is_sale)[:, np.newaxis]
+            + self.drift.popularity(self.wanted, moments.day)
+        )
+        tastes = self.drift.tastes(people.taste[who], people.other_taste[who], moments.day)
+        return np.asarray(mood + tastes)
+
+    def _response(self, who: Indices) -> Floats:
+        """Log-odds of discount and price, shape (rows, offers)."""
+        shelf = self.shelf
+        by_discount = DISCOUNT_RESPONSE * (shelf.discount - USUAL_DISCOUNT)
+        by_price = PRICE_RESPONSE * np.log(np.where(shelf.is_none, 1.0, shelf.price / shelf.usual_price))
+        return np.asarray(self.population.sensitivity[who][:, np.newaxis] * by_discount + by_price)
+
+    def _funnel(self, moments: Moments, interest: Floats, claim_interest: Floats, organic: Floats) -> Truth:
+        shelf = self.shelf
+        is_bot = self.population.is_bot[moments.customer][:, np.newaxis]
+        buys = organic[:, shelf.category]
+        induced = np.where(is_bot | shelf.is_none, 0.0, (1.0 - buys) * _sigmoid(interest))
+        claimed = np.where(is_bot | shelf.is_none, 0.0, buys * _sigmoid(claim_interest))
+        clicks = (1.0 - buys) * _sigmoid(interest + CLICK_LIFT) + buys * _sigmoid(claim_interest + CLICK_LIFT)
+        left = shelf.price * (shelf.margin - shelf.discount)
+        instead = left - _EARNED[shelf.category]
+        day = moments.day[:, np.newaxis]
+        return Truth(
+            interest,
+            claim_interest,
+            organic,
+            np.where(shelf.is_none, 0.0, np.where(is_bot, BOT_CLICK, clicks)),
+            induced + claimed,
+            (1.0 - RETURN_SHARE) * (induced * left + claimed * instead) - shelf.cost,
+            (1.0 - RETURN_SHARE) * (organic @ _EARNED),
+            (shelf.first_day <= day) & (day < shelf.last_day),
+        )
 
 
 class Exposures:
@@ -252,74 +298,82 @@ class Exposures:
         return float(weight * 0.5 ** ((at - since).total_seconds() / FATIGUE_HALF_LIFE_SECONDS))
 
 
-def assumed_weather_effect(category: str, weather: Weather) -> float:
-    """Log-odds that weather adds to a category: assumed, not measured."""
-    band, condition = ASSUMED_BAND_EFFECTS[weather.band], ASSUMED_CONDITION_EFFECTS[weather.condition]
-    return band.get(category, 0.0) + condition.get(category, 0.0)
-
-
-def assumed_season_effect(category: str, season: str) -> float:
-    """Log-odds that a season adds to a category: assumed, not measured."""
-    return ASSUMED_SEASON_EFFECTS[season].get(category, 0.0)
-
-
-def make_world(seed: int, customers: int, days: int, start: datetime = START) -> World:
+def make_world(
+    seed: int,
+    customers: int,
+    days: int,
+    start: datetime = START,
+    *,
+    objective: Objective = "clicks",
+    drift: Drift | None = None,
+    offers: Sequence[MarketOffer] | None = None,
+    late_share: float = 0.0,
+    weather: Mapping[str, Sequence[Weather]] | None = None,
+    weather_effect: float = 1.0,
+    season_effect: float = 1.0,
+    placement: Placement = "web",
+) -> World:
     """Build a market.
 
     Args:
-        seed: Equal seeds (with equal sizes) give equal markets.
+        seed: Equal seeds (with equal sizes) give equal markets; at least 0.
         customers: Number of customers, at least 1.
         days: Days for which there is weather, at least 1.
         start: First day, midnight UTC.
+        objective: What rewards count. With ``margin``, offering nothing is one of the offers.
+        drift: How the market changes; by default not at all.
+        offers: The offers; by default two per category.
+        late_share: Share of customers who join after the first day.
+        weather: Real days of regions, from ``start`` on, which replace the generated ones of their names.
+        weather_effect: Multiplies the assumed effects of weather.
+        season_effect: Multiplies the assumed effects of season and sales.
+        placement: Where offers are seen: by mail, as the market is calibrated, or (assumed) in the shop.
+
+    Raises:
+        ValueError: names what no market can have.
     """
-    people, sky, goods = (np.random.default_rng([seed, part]) for part in range(3))
+    if days < 1:
+        raise ValueError(f"a market lasts at least 1 day, got {days}")
+    given = tuple(offers) if offers is not None else draw_offers(seed, with_none=objective == "margin")
+    shelf = Shelf.of(given)
+    series = _series(seed, start, days, weather or {})
+    names = tuple(series)
+    population = draw_population(seed, customers, len(given), len(names), days=days, late_share=late_share)
+    effects = FITTED.on_the_web if placement == "web" else FITTED.by_mail
+    static = effects(population, shelf.campaign, population.habits(shelf.category.tolist()))
+    people = tuple(population.customer(number, f"market-{seed}-customer", names) for number in range(customers))
     return World(
-        seed,
-        start,
-        tuple(_customer(f"market-{seed}-customer-{number}", people) for number in range(customers)),
-        _offers(seed, goods),
-        {region.name: _weather(region, start, days, sky) for region in REGIONS},
-    )
+        seed, start, days, people, given, names, series, population, shelf, drift or Drift(), objective,
+        weather_effect, season_effect, placement, static, WeatherTable.of(series), _wanted(population, shelf, static),
+    )  # fmt: skip
 
 
-def _customer(customer_id: str, generator: np.random.Generator) -> Customer:
-    age_band = AGE_BANDS[generator.choice(len(AGE_BANDS), p=(0.3, 0.4, 0.3))]
-    household_size = int(generator.choice(LARGEST_HOUSEHOLD, p=(0.28, 0.34, 0.16, 0.14, 0.08))) + 1
-    region = REGIONS[generator.integers(len(REGIONS))].name
-    own = TASTE_SPREAD * generator.standard_normal(len(CATEGORIES))
-    tastes = tuple(
-        float(own[index])
-        + AGE_EFFECTS[age_band].get(category, 0.0)
-        + HOUSEHOLD_EFFECTS.get(category, 0.0) * (household_size - 2)
-        for index, category in enumerate(CATEGORIES)
-    )
-    sensitivity = float(generator.gamma(4.0, 0.25))
-    return Customer(
-        customer_id, age_band, household_size, region, tastes, sensitivity, float(generator.gamma(2.0, 0.5))
-    )
+def _series(
+    seed: int, start: datetime, days: int, given: Mapping[str, Sequence[Weather]]
+) -> dict[str, tuple[Weather, ...]]:
+    """Weather by region: as given, else generated."""
+    climates = {region.name: region for region in REGIONS}
+    if unknown := set(given) - set(climates):
+        raise ValueError(f"unknown regions {sorted(unknown)}; a market has {', '.join(climates)}")
+    if short := [name for name, known in given.items() if len(known) < days]:
+        raise ValueError(f"weather of {short[0]!r} has {len(given[short[0]])} days, the market {days}")
+    return {
+        name: tuple(given[name])[:days] if name in given
+        else generate_weather(region, start, days, np.random.default_rng([seed, 6, number]))
+        for number, (name, region) in enumerate(climates.items())
+    }  # fmt: skip
 
 
-def _offers(seed: int, generator: np.random.Generator) -> tuple[MarketOffer, ...]:
-    """Two offers per category: a small discount on a cheap product, a larger one on a dearer product."""
-    offers = []
-    for category in CATEGORIES:
-        price = float(generator.uniform(2.5, 12.0))
-        for name, least, times in (("small", 0.05, 1.0), ("large", 0.20, 2.0)):
-            discount = round(least + 0.05 * float(generator.integers(0, 3)), 2)
-            offers.append(MarketOffer(f"market-{seed}-{category}-{name}", category, discount, round(times * price, 2)))
-    return tuple(offers)
+def _wanted(population: Population, shelf: Shelf, static: Floats) -> Floats:
+    """Mean log-odds of each category's best offer, shape (categories,); without an offer the lowest of all."""
+    usual = static.mean(axis=0) + DISCOUNT_RESPONSE * shelf.discount
+    best = [usual[(shelf.category == index) & ~shelf.is_none].max(initial=usual.min()) for index in range(_PRICES.size)]
+    return np.asarray(np.array(best) + population.taste.mean(axis=0))
 
 
-def _weather(region: Region, start: datetime, days: int, generator: np.random.Generator) -> tuple[Weather, ...]:
-    """Temperature: a yearly cosine plus noise that fades from day to day. Wet days follow wet days."""
-    series = []
-    noise, wet = 0.0, False
-    for day in range(days):
-        day_of_year = (start + timedelta(days=day)).timetuple().tm_yday
-        noise = 0.7 * noise + 2.8 * float(generator.standard_normal())
-        celsius = region.mean_celsius + region.swing_celsius * cos(2.0 * pi * (day_of_year - 200) / 365.25) + noise
-        wet = bool(generator.random() < (0.6 if wet else region.turns_wet))
-        dry_condition = "clear" if generator.random() < 0.55 else "cloudy"
-        condition = ("snow" if celsius < 1.0 else "rain") if wet else dry_condition
-        series.append(Weather(round(celsius, 1), condition))
-    return tuple(series)
+def _is_sale(at: datetime) -> bool:
+    return days_to_next_sale(at.date()) <= SALE_WEEK_DAYS
+
+
+def _sigmoid(log_odds: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-log_odds)))

@@ -142,7 +142,7 @@ def done(installation: Installation, kind: str = "precompute") -> Mapping[str, A
 
 
 def test_what_may_be_asked_for_is_what_there_is() -> None:
-    assert set(stored_jobs.KINDS) == set(work.KINDS)
+    assert {*stored_jobs.KINDS, *stored_jobs.OWN_ROUTES} == set(work.KINDS)
     assert set(work.HOUSEKEEPING) <= set(work.KINDS)
 
 

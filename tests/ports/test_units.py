@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from adapters.stream_writer import DrawUnknown, StreamWriter, UnitsUnknown
 from adapters.streams import FIELD, connect_async, loop_stream
 from adapters.units import EPOCH_KEY, Entry, LimitedDraw, entries, seen_key, units_key
 from contextual_bandit import events
-from contextual_bandit.limits import COUNTED, HOLDS_STOCK, Draw, draw
+from contextual_bandit.limits import COUNTED, HOLDS_STOCK, Draw, SlotDraw, draw, draw_slots
+from contextual_bandit.policy import with_floor, with_promotion
+from contextual_bandit.slots import Slate
 from contextual_bandit.types import Action, Cap, Decision, Limits, Offer
 
 FALLBACK = Action("nothing", {"type": "none"})
@@ -39,11 +42,11 @@ class Shop:
         count = len(self.offers)
         served = (1.0 / count,) * count
         decision = self.make_decision(f"u{next(_numbers)}", served=served)
-        limited = LimitedDraw(served, number, at, customer, self.entries(), tiers)
+        limited = LimitedDraw((SlotDraw(served, number, tiers),), at, customer, self.entries())
         message = events.encode("decision", datetime.now(UTC), events.limited_payload(decision, FALLBACK))
         logged = await self.writer.log_decision("units", decision.decision_id, message, "h", 3600, limited)
-        assert logged.draw is not None
-        return logged.draw
+        (drawn,) = logged.draws
+        return drawn
 
     def entries(self) -> tuple[tuple[int, Entry], ...]:
         names = [offer.offer_id for offer in self.offers]
@@ -266,9 +269,118 @@ def test_script_and_arithmetic_agree_to_the_bit(
             served = tuple(mass / total for mass in masses)
             decision = make_decision(f"u{next(_numbers)}", served=served)
             chosen = tuple((index, held[offers[index].offer_id]) for index in sorted(out))
-            limited = LimitedDraw(served, number, NOW, None, chosen, tiers)
+            limited = LimitedDraw((SlotDraw(served, number, tiers),), NOW, None, chosen)
             message = events.encode("decision", datetime.now(UTC), events.limited_payload(decision, FALLBACK))
             logged = await shop.writer.log_decision("units", decision.decision_id, message, "h", 3600, limited)
-            assert logged.draw == draw(served, number, dict.fromkeys(sorted(out), 1), tiers)
+            assert logged.draws == (draw(served, number, dict.fromkeys(sorted(out), 1), tiers),)
+
+    run(offers, script)
+
+
+class Slots:
+    """Draws several slots of one decision among the offers of a shop."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+
+    async def draw(self, slots: Sequence[SlotDraw], *, customer: str | None = "c", at: int = NOW) -> tuple[Draw, ...]:
+        decision = self.shop.make_decision(f"u{next(_numbers)}", served=slots[0].served)
+        limited = LimitedDraw(tuple(slots), at, customer, self.shop.entries())
+        asked = [
+            replace(decision.slots[0], slot_id=str(index), index=index, chosen=-1) for index in range(len(slots))
+        ]  # fmt: skip
+        slate = Slate(replace(decision, slots=tuple(asked)), FALLBACK)
+        message = events.encode("decision", datetime.now(UTC), events.slate_payload(slate))
+        logged = await self.shop.writer.log_decision("units", decision.decision_id, message, "h", 3600, limited)
+        return logged.draws
+
+
+def even(count: int, number: float = 0.0, **more: Any) -> SlotDraw:
+    served = (1.0 / count,) * count
+    return SlotDraw(served, number, policy=served, **more)
+
+
+def test_slots_of_one_decision_never_share_an_offer_and_take_their_units(run: Run, installation: Installation) -> None:
+    capped = [offer(Limits(stock=2)) for _ in range(2)]
+
+    async def script(shop: Shop) -> None:
+        slots = [even(3)] * 3
+        assert await Slots(shop).draw(slots) == (Draw((), 0, 2), Draw((), 1, 2), Draw((), 2))
+        assert await Slots(shop).draw(slots) == (Draw((), 0, 2), Draw((), 1, 2), Draw((), 2))
+        out = ((0, 1), (1, 1))
+        assert await Slots(shop).draw(slots) == (Draw(out, 2), Draw(out, -1), Draw(out, -1))
+        assert [installation.client.hget(units_key(one.offer_id), "t:stock") for one in capped] == [b"2", b"2"]
+
+    run([*capped, other()], script)
+
+
+def test_offers_exclude_and_require_each_other_within_one_decision(run: Run) -> None:
+    first = other()
+    rival = offer(Limits(excludes=(first.offer_id,), relation_days=2.0))
+    sequel = offer(Limits(requires=(first.offer_id,), relation_days=2.0))
+    customer = f"m{next(_numbers)}"
+
+    async def script(shop: Shop) -> None:
+        drawn = await Slots(shop).draw([even(3)] * 3, customer=customer)
+        assert drawn == (Draw(((2, 4),), 0, COUNTED), Draw(((1, 3),), 2, COUNTED), Draw(((1, 3),), -1))
+
+    run([first, rival, sequel], script)
+
+
+def test_a_slot_takes_from_the_highest_priority_that_is_left_to_it(run: Run) -> None:
+    tiers = (2, 1, 1)
+
+    async def script(shop: Shop) -> None:
+        drawn = await Slots(shop).draw([even(3, tiers=tiers, excluded=frozenset({2}))] * 2)
+        assert drawn == (Draw(((1, 5),), 0, HOLDS_STOCK), Draw((), 1))
+
+    run([offer(Limits(stock=1)), other(), other()], script)
+
+
+weights = st.lists(st.floats(1e-6, 1.0), min_size=5, max_size=5)
+one_slot = st.tuples(st.floats(0.0, 0.9999999), st.sets(st.integers(0, 4)), st.booleans())
+
+
+def test_script_and_arithmetic_agree_to_the_bit_over_several_slots(
+    run: Run, installation: Installation, make_decision: Callable[..., Decision]
+) -> None:
+    offers = [offer(Limits(stock=0)) for _ in range(5)]
+    held = entries(offers)
+    cases: list[tuple[list[SlotDraw], frozenset[int]]] = []
+
+    @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        weights, st.lists(one_slot, min_size=1, max_size=5), st.sets(st.integers(0, 4)),
+        st.none() | st.lists(st.integers(0, 2), min_size=5, max_size=5), st.floats(0.0, 0.5), st.floats(0.0, 0.5),
+        st.lists(st.booleans(), min_size=5, max_size=5), st.booleans(),
+    )  # fmt: skip
+    def collect(
+        masses: list[float], asked: list[Any], out: set[int], tiers: list[int] | None, floor: float, share: float,
+        promoted: list[bool], preferred: bool,
+    ) -> None:  # fmt: skip
+        slots = []
+        for number, excluded, turned in asked:
+            own = masses[::-1] if turned else masses
+            policy = tuple(mass / sum(own) for mass in own)
+            served = with_promotion(with_floor(policy, floor), promoted, share)
+            slots.append(
+                SlotDraw(served, number, tuple(tiers) if tiers else None, preferred, policy, floor, share,
+                         tuple(promoted), frozenset(excluded))
+            )  # fmt: skip
+        cases.append((slots, frozenset(out)))
+
+    collect()
+
+    async def script(shop: Shop) -> None:
+        for slots, out in cases:
+            decision = make_decision(f"u{next(_numbers)}", served=slots[0].served)
+            chosen = tuple((index, held[offers[index].offer_id]) for index in sorted(out))
+            message = events.encode("decision", datetime.now(UTC), events.limited_payload(decision, FALLBACK))
+            limited = LimitedDraw(tuple(slots), NOW, None, chosen)
+            logged = await shop.writer.log_decision("units", decision.decision_id, message, "h", 3600, limited)
+            expected = draw_slots(slots, dict.fromkeys(sorted(out), 1))
+            assert logged.draws == expected
+            shown = [drawn.chosen for drawn in expected if drawn.chosen >= 0]
+            assert len(set(shown)) == len(shown)
 
     run(offers, script)

@@ -32,30 +32,20 @@ RULE = {"code": "rain", "require": {"fact": "weather.condition", "is": "rain"}}
 ALWAYS = {"code": "always", "require": {"fact": "season.month", "known": True}}
 CAP = {"name": "week", "scope": "customer", "shows": 3, "window_seconds": 604800}
 SEATTLE = {
-    "time_zone": "America/Los_Angeles",
-    "country": "US",
-    "subdivision": "WA",
-    "latitude": 47.6,
-    "longitude": -122,
-}
+    "time_zone": "America/Los_Angeles", "country": "US", "subdivision": "WA", "latitude": 47.6, "longitude": -122,
+}  # fmt: skip
 OFFER = {"category": "garden", "valid_from": "2026-03-01T00:00:00Z", "rules": [RULE], "limits": {"caps": [CAP]}}
+SCHEMA = {
+    "device.kind": {"type": "string", "values": ["phone", "desktop"]}, "basket": {"type": "number", "low": 0, "high": 100},
+    "member": {"type": "boolean"}, "embedding.*": {"type": "number"},
+    "demographics.household_size": {"type": "number", "low": 1},
+}  # fmt: skip
 JSON_TYPE, CSV_TYPE = {"content-type": "application/json"}, {"content-type": "text/csv"}
 
 # A good call of each operation, so that a row is bad for its own reason alone.
 GOOD: dict[str, tuple[str, Any]] = {
     "PUT /v1/loops/{loop}": ("/v1/loops/plain", {"rules": [ALWAYS], "baseline": {"priority": ["known"]}}),
-    "PUT /v1/loops/{loop}/schema": (
-        "/v1/loops/typed/schema",
-        {
-            "features": {
-                "device.kind": {"type": "string", "values": ["phone", "desktop"]},
-                "basket": {"type": "number", "low": 0, "high": 100},
-                "member": {"type": "boolean"},
-                "embedding.*": {"type": "number"},
-                "demographics.household_size": {"type": "number", "low": 1},
-            }
-        },
-    ),
+    "PUT /v1/loops/{loop}/schema": ("/v1/loops/typed/schema", {"features": SCHEMA}),
     "PUT /v1/regions/{region}": ("/v1/regions/Seattle", SEATTLE),
     "PUT /v1/offers/{offer_id}": ("/v1/offers/known", OFFER),
     "PUT /v1/customers/{customer_id}": ("/v1/customers/known", {"demographics": {"household_size": 3}, "age": 40}),
@@ -69,14 +59,15 @@ GOOD: dict[str, tuple[str, Any]] = {
     "POST /v1/loops/{loop}/ticks": ("/v1/loops/driven/ticks", {"occurred_at": AT}),
     "POST /v1/offers/import": (
         "/v1/offers/import",
-        {"offers": [{**OFFER, "offer_id": name} for name in ("known", "new")]},
+        {"offers": [{**OFFER, "offer_id": one} for one in ("known", "new")]},
     ),
     "POST /v1/keys": ("/v1/keys", {"name": "shop", "role": "admin"}),
     "POST /v1/jobs": ("/v1/jobs", {"kind": "prune_snapshots"}),
+    "POST /v1/evaluations": ("/v1/evaluations", {"loop": "plain", "policies": ["uniform"]}),
 }
 SETTING_UP: tuple[tuple[str, dict[str, Any]], ...] = (
     ("/v1/loops/plain", {}),
-    ("/v1/loops/typed", {}),
+    ("/v1/loops/typed", {}),  # fmt: skip
     ("/v1/loops/driven", {"clock": "simulated"}),
     ("/v1/loops/money", {"reward": {"high": 100, "kinds": {"sale": {"measure": "revenue"}, "big": 1000}}}),
 )
@@ -197,6 +188,12 @@ RANKS += rows(
     loop="typed",
 )
 RANKS += rows("POST /v1/rank", {"occurred_at": [ABSENT, None]}, loop="driven")
+RANKS += rows("POST /v1/rank", {"slots": [0, 51, 1.5, True, "3", [], [{}] * 51]}, *(
+    ("slots", [{}, {name: value}], f"slots.1.{name}{below}", got) for name, value, below, got in (
+        ("id", "0", "", "0"), ("id", NUL, "", NUL), ("id", 5, "", 5), ("baseline", "z", "", "z"), ("colour", 1, "", 1),
+        ("exclude", ["a", "z"], ".1", "z"), ("exclude", "a", "", "a"), ("exclude", [""], ".0", ""),
+        ("features", {"x": 1e300}, ".x", 1e300), ("features", {"E-Mail": "y"}, ".E-Mail", "y"), ("features", 5, "", 5),
+    )), ("slots", [{"baseline": "a", "exclude": ["a"]}], "slots.0.baseline", "a"))
 RANKS += rows("POST /rank", {"customer_id": [""], "context.x.y": [1e10]})
 RANKS += rows(
     "POST /v1/rank/batch",
@@ -210,6 +207,7 @@ RANKS += rows(
     ("requests.2.context.weather", {**SUNNY, "condition": "lava"}, "requests.2.context.weather.condition", "lava"),
     ("requests.2.candidates", ["known", "never-made"], "requests.2.candidates", "never-made"),
     ("requests.1", {**RANK, "loop": "driven"}, "requests.1.occurred_at", None),
+    ("requests.1", {**RANK, "slots": [{"id": "1"}, {}]}, "requests.1.slots.1.id", "1"),
     ("requests.1", {**RANK, "loop": "typed", "context": {"colour": "red"}}, "requests.1.context.colour", "red"),
 )
 OUTCOMES = rows(
@@ -219,7 +217,7 @@ OUTCOMES = rows(
         "value": [1.0], "amount": [1.5, -1, "much", "1", True, 1e30],
         "outcome_id": IDS,
         "occurred_at": MOMENTS,
-        "final": ["perhaps", None, 1, "yes"],
+        "final": ["perhaps", None, 1, "yes"], "slot": [-1, 50, 1.5, True, "", NUL],
     },
     ("kind", ABSENT, "value", None), ("occurred_at", AT, "occurred_at", PAST),
 )
@@ -416,6 +414,8 @@ PLACES = [
           ("POST", "loops/{loop}/ticks", "loop", ("Upper", LONG_NAME, "plain")),
           ("GET PUT DELETE", "regions/{region}", "region", ("a b", NUL, LONG_NAME)),
           ("DELETE", "keys/{key_id}", "key_id", (NUL, LONG_ID)), ("GET", "jobs/{job_id}", "job_id", (NUL, LONG_ID)),
+          ("GET DELETE", "evaluations/{evaluation_id}", "evaluation_id", (NUL, LONG_ID)),
+          ("GET", "evaluations/{evaluation_id}/report", "evaluation_id", (NUL, LONG_ID)),
           ("GET", "erasures/{receipt_id}", "receipt_id", (NUL, LONG_ID)),
           ("GET", "decisions/{decision_id}", "decision_id", (NUL, LONG_ID)),
           ("GET", "decisions/{decision_id}/why", "decision_id", (NUL, LONG_ID)),
@@ -427,6 +427,7 @@ PLACES = [
           ("GET DELETE", "customers/{customer_id}"), ("GET DELETE", "loops/{loop}"),
           ("GET PUT DELETE", "loops/{loop}/schema"), ("POST", "loops/{loop}/ticks"), ("GET DELETE", "regions/{region}"),
           ("DELETE", "keys/{key_id}"), ("GET", "jobs/{job_id}"), ("GET", "erasures/{receipt_id}"), ("GET", "decisions/{decision_id}"),
+          ("GET DELETE", "evaluations/{evaluation_id}"), ("GET", "evaluations/{evaluation_id}/report"),
           ("GET", "decisions/{decision_id}/why"),
       ) for method in methods.split()),
     *(asked("GET /v1/offers/{offer_id}/versions/{version}", f"/v1/offers/known/versions/{version}", "version", version)
@@ -439,9 +440,18 @@ PLACES = [
     asked("POST /v1/activity", "/v1/activity?wait=later", "wait", "later"),
     asked("POST /v1/loops/{loop}/ticks", "/v1/loops/driven/ticks?wait=later", "wait", "later"),
     asked("POST /v1/jobs", "/v1/jobs?wait=later", "wait", "later"),
+    asked("POST /v1/evaluations", "/v1/evaluations?wait=later", "wait", "later"),
+    asked("GET /v1/evaluations", "/v1/evaluations?loop=Upper", "loop", "Upper"),
     asked("POST /v1/offers/import", "/v1/offers/import?dry_run=perhaps", "dry_run", "perhaps"),
     asked("DELETE /v1/loops/{loop}", "/v1/loops/default", None, "default", 409),
 ]
+EVALUATIONS = [sent("POST /v1/evaluations", {"loop": "never-made"}, None, "never-made", 404), *rows(
+    "POST /v1/evaluations",
+    {"loop": ["Upper", 3, NUL], "evaluation_id": IDS[1:], "name": ["x" * 257, 3], "level": [0.5, 1, "much"],
+     "closed_from": MOMENTS, "closed_to": MOMENTS, "fixed_offers": [-1, 201, 1.5], "reward_model": ["magic", None],
+     "against": ["", "nobody", "python:os:getcwd", "column:x", 3], "slices": ["offer", ["nothing"], ["week", "week"]],
+     "policies.0": ["nobody", "python:os:getcwd", "column:x", "vw:--data x", "", 3]},
+)]
 IMPORT = "POST /v1/offers/import"
 IMPORTS = rows(
     IMPORT,
@@ -482,7 +492,7 @@ IMPORTS += [
     sent(IMPORT, b"<offers/>", None, "application/xml", 415, headers={"content-type": "application/xml"}),
 ]
 # fmt: on
-ROWS = [*RANKS, *OUTCOMES, *OFFERS, *CUSTOMERS, *LOOPS, *OTHERS, *BODIES, *PLACES, *IMPORTS]
+ROWS = [*RANKS, *OUTCOMES, *OFFERS, *CUSTOMERS, *LOOPS, *OTHERS, *BODIES, *PLACES, *EVALUATIONS, *IMPORTS]
 
 
 class Quiet:
@@ -507,9 +517,8 @@ class Quiet:
                 for table in tables
             )
             found |= {f"table {name}": digest for name, digest in connection.execute(text(digests))}
-        client = self._stores.client
-        for key in client.scan_iter(count=1000):
-            found[f"key {key!r}"] = hashlib.sha256(client.dump(key) or b"").hexdigest()
+        for key in self._stores.client.scan_iter(count=1000):
+            found[f"key {key!r}"] = hashlib.sha256(self._stores.client.dump(key) or b"").hexdigest()
         for path in (self._stores.settings.data_dir / "spool").rglob("*"):
             found[f"file {path}"] = str(path.stat().st_size)
         return found

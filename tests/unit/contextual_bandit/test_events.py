@@ -88,14 +88,28 @@ def test_a_stored_decision_is_read() -> None:
 def test_a_limited_decision_is_drawn_when_it_is_read() -> None:
     fallback = Action("nothing", {"type": "none"})
     message = events.encode("decision", NOW, events.limited_payload(DECISION, fallback))
-    drawn = events.with_draw(message, Draw(((1, 1),), 0, 2))
+    drawn = events.with_draws(message, [Draw(((1, 1),), 0, 2)])
     decision = events.decision_from(events.decode("1-0", drawn).payload)
     assert decision == resolve(DECISION, Draw(((1, 1),), 0, 2), fallback)
     assert decision.slots[0].chosen == 0
     assert decision.slots[0].propensity == 1.0
     assert decision.took_units == 2
-    empty = events.with_draw(message, Draw(((0, 1), (1, 3)), -1))
+    empty = events.with_draws(message, [Draw(((0, 1), (1, 3)), -1)])
     assert events.decision_from(events.decode("1-0", empty).payload).chosen == fallback
+
+
+def test_a_limited_decision_from_before_there_were_slots_is_read_as_it_was_written() -> None:
+    """Its one draw stands alone, and probabilities were divided by their sum even when nothing was masked."""
+    slot = DECISION.slots[0]
+    assert slot.distribution is not None
+    decision = replace(DECISION, slots=(replace(slot, distribution=replace(slot.distribution, served=(0.75, 0.5))),))
+    fallback = Action("nothing", {"type": "none"})
+    message = events.encode("decision", NOW, events.limited_payload(decision, fallback))
+    old = message[:-2] + b',"limited":[[],0,1]}}'
+    found = events.decision_from(events.decode("1-0", old).payload)
+    assert found.slots[0].distribution is not None
+    assert found.slots[0].distribution.served == (0.6, 0.4)
+    assert (found.slots[0].propensity, found.took_units) == (0.6, 1)
 
 
 def test_cost_and_promotion_of_an_action_come_back() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextual_bandit.limits import Draw, draw, mask, masked_indices, resolve
+from contextual_bandit.limits import Draw, draw, left_over, mask, masked_indices, resolve
 from contextual_bandit.policy import pick
 from contextual_bandit.types import Action, Decision, Removed
 
@@ -43,7 +43,7 @@ def test_a_draw_never_falls_on_what_is_exhausted(served: list[float], number: fl
         assert drawn.chosen == -1
     else:
         assert drawn.chosen not in exhausted
-        assert drawn.chosen == pick(mask(served, frozenset(exhausted)), number)
+        assert drawn.chosen == pick(mask(served, frozenset(exhausted)) if exhausted else served, number)
 
 
 def test_only_the_highest_priority_left_competes() -> None:
@@ -76,3 +76,34 @@ def test_with_nothing_left_the_fallback_is_served(make_decision: Callable[..., D
     assert after.slots[0].distribution is None
     assert [entry.reason for entry in after.removed] == ["cap_exhausted", "recently_redeemed"]
     assert masked_indices(after) == frozenset()
+
+
+def test_a_draw_that_leaves_nothing_out_leaves_probabilities_as_they_were(
+    make_decision: Callable[..., Decision],
+) -> None:
+    """Their sum is 1 but for rounding; dividing by it would log other bits than an audit recomputes."""
+    served = (0.7, 0.1, 0.1, 0.1)
+    assert sum(served) != 1.0
+    after = resolve(make_decision(served=served), Draw((), 1), FALLBACK)
+    assert after.slots[0].distribution is not None
+    assert after.slots[0].distribution.served == served
+    assert after.slots[0].propensity == 0.1
+
+
+@given(masses, st.sets(st.integers(0, 7)), st.floats(0.0, 1.0), st.floats(0.0, 0.9), st.sets(st.integers(0, 7)))
+def test_floor_and_promotion_are_spread_over_what_is_left(
+    policy: list[float], out: set[int], floor: float, share: float, favoured: set[int]
+) -> None:
+    gone = frozenset(out & set(range(len(policy))))
+    promoted = [index in favoured for index in range(len(policy))]
+    after = left_over(policy, gone, floor, promoted, share)
+    left = [index for index in range(len(policy)) if index not in gone]
+    assert all(after[index] == 0.0 for index in gone)
+    if not left:
+        return
+    assert fsum(after) == pytest.approx(1.0)
+    count = sum(promoted[index] for index in left)
+    kept = 1.0 - share if count else 1.0
+    for index in left:
+        extra = share / count if promoted[index] else 0.0
+        assert after[index] >= kept * floor / len(left) + extra - 1e-12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -62,5 +63,37 @@ def synthetic_log() -> SyntheticLog:
             _interaction(number, offers, served, int(chosen[number]), float(draws[number]), float(rewards[number]), use)
             for number in range(n)
         ]
+
+    return make
+
+
+AGES = ("young", "middle", "old")
+
+
+@pytest.fixture(scope="session")
+def contextual_log() -> SyntheticLog:
+    """Make a log in which each age likes one of three offers; ``W.band`` says nothing. Offers are shown by ``shown``."""
+
+    def make(
+        n: int,
+        *,
+        liked: float = 0.5,
+        other: float = 0.1,
+        seed: int = 0,
+        shown: Sequence[float] = (1 / 3, 1 / 3, 1 / 3),
+    ) -> list[LoggedInteraction]:
+        rng = np.random.default_rng(seed)
+        ages, bands = rng.integers(0, 3, n), rng.integers(0, 5, n)
+        chosen = rng.choice(3, size=n, p=shown)
+        rewards = (rng.random(n) < np.where(chosen == ages, liked, other)).astype(float)
+        made = []
+        for number in range(n):
+            one = _interaction(
+                number, ("a0", "b1", "a2"), tuple(shown), int(chosen[number]), 0.5, float(rewards[number]), "learn"
+            )
+            context = Context({"D": {"age_band": AGES[ages[number]]}, "W": {"band": f"w{bands[number]}"}})
+            decision = replace(one.decision, decision_id=f"s{seed}-{number}", context=context)
+            made.append(replace(one, decision=decision))
+        return made
 
     return make

@@ -1,30 +1,21 @@
-"""Diagnostics and gate: numbers by hand, each reason to refuse."""
+"""Weights by hand, and the log's own checks: the same for any split, and named by what is wrong."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import astuple, replace
+from collections.abc import Callable
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 
-from contextual_bandit.types import Estimate
-from evaluation.diagnostics import Calibration, GateLimits, WeightDiagnostics, Weights, gate, log_faults, z_score
+from contextual_bandit.types import LoggedInteraction
+from evaluation.chunks import Chunk
+from evaluation.diagnostics import LogDiagnostics, LogFindings, log_faults
+from evaluation.interactions import Interactions
+from evaluation.targets import uniform
+from evaluation.weights import WeightHistogram, Weights
 
-SOUND = WeightDiagnostics(
-    n=10000,
-    mean=1.0,
-    mean_z=0.1,
-    largest=5.0,
-    effective_sample_size=2000.0,
-    effective_rewards=150.0,
-    unsupported_share=0.0,
-    unsupported_mass=0.0,
-)
-
-
-def difference(low: float, high: float) -> Estimate:
-    return Estimate("dr difference", (low + high) / 2, low, high, 10000, 2000.0)
+SyntheticLog = Callable[..., list[LoggedInteraction]]
 
 
 def test_weights_by_hand() -> None:
@@ -35,84 +26,78 @@ def test_weights_by_hand() -> None:
     ).result
     assert (one.n, one.mean, one.largest) == (4, 0.75, 2.0)
     assert one.mean_z == pytest.approx(-1.0 / 2.0)
+    assert one.propensity_z == pytest.approx((3.0 - 3.5) / 2.0)
     assert one.effective_sample_size == pytest.approx(9 / 5)
+    assert one.expected_effective_sample_size == pytest.approx(16 / 8)
     assert (one.unsupported_share, one.unsupported_mass) == (0.25, 0.125)
+    assert Weights.empty().result.n == 0
 
 
-def test_calibration_by_hand() -> None:
-    row = np.repeat(np.arange(1000), 2)
-    served = np.tile([0.3, 0.7], 1000)
-    chosen = np.arange(1000) * 2 + (np.arange(1000) >= 400)  # 400 times the first, 600 times the second
-    low, high = Calibration.of(row, served, chosen).buckets()
-    assert (low.actions, low.expected, low.observed, low.variance) == pytest.approx((1000, 300, 400, 210))
-    assert low.z == pytest.approx(100 / math.sqrt(210))
-    assert high.z == pytest.approx(-100 / math.sqrt(210))
-    halves = Calibration.of(row[:1000], served[:1000], chosen[:500]) + Calibration.of(
-        row[1000:] - 500, served[1000:], chosen[500:] - 1000
-    )
-    for one, other in zip(halves.buckets(), (low, high), strict=True):
-        assert astuple(one) == pytest.approx(astuple(other), rel=1e-9)
-    assert "propensities are wrong" in log_faults((low, high), 0)[0]
+def test_what_was_not_drawn_counts_as_draws_of_the_heaviest_weight() -> None:
+    """Without distributions: 10 decisions, weights of 0.5, so 5 is missing, and 1/p may have been 3 x 10."""
+    one = Weights.of(
+        np.full(10, 0.5), np.zeros(10), np.ones(10), None, most_wanted=1.0, least_propensity=0.1
+    ).result  # fmt: skip
+    assert one.largest_possible == pytest.approx(30.0)
+    assert one.variance == pytest.approx(5.0 * 30.0)
+    assert one.propensity_z is None
 
 
-def test_small_buckets_are_not_tested() -> None:
-    (low, _) = Calibration.of(np.repeat(np.arange(5), 2), np.tile([0.3, 0.7], 5), np.arange(5) * 2).buckets()
-    assert low.z is None
+def test_the_tail_by_hand() -> None:
+    weight = np.concatenate((np.full(98, 0.5), [10.0, 40.0]))
+    histogram = WeightHistogram.of(weight[:50]) + WeightHistogram.of(weight[50:])
+    assert histogram.heaviest(0.01) == pytest.approx((40 / 99, 1600 / 1724.5))
+    assert histogram.heavier_than(10.0) == pytest.approx((40 / 99, 1600 / 1724.5))
+    assert histogram.heavier_than(0.1) == pytest.approx((1.0, 1.0))
+    assert [bar.count for bar in histogram.bars()] == [98, 1, 1]
+    assert sum(bar.square_share for bar in histogram.bars()) == pytest.approx(1.0)
+    assert WeightHistogram.of(np.zeros(3)).heaviest() == (0.0, 0.0)
+    assert WeightHistogram.of(np.array([0.0, 1e9])).bars()[-1].high == np.inf
 
 
-def test_offers_of_one_decision_in_one_bucket_are_no_independent_draws() -> None:
-    """Two of 0.5 each: one of them is served for certain, so there is nothing to deviate."""
-    (one,) = Calibration.of(np.array([0, 0]), np.array([0.5, 0.5]), np.array([0])).buckets()
-    assert (one.expected, one.observed, one.variance) == (1.0, 1.0, 0.0)
+def findings(log: list[LoggedInteraction], size: int = 8192) -> tuple[LogFindings, Weights]:
+    diagnostics, weights = LogDiagnostics(), Weights.empty()
+    for chunk in Interactions(log, size).chunks():
+        diagnostics += LogDiagnostics.of(chunk)
+        weights += Weights.of_chunk(chunk, uniform(chunk))
+    return diagnostics.findings(), weights
 
 
-def test_z_score_of_the_impossible() -> None:
-    assert z_score(-1.0, 0.0) == -math.inf
-    assert z_score(1e-12, 0.0) == 0.0
+def test_a_split_of_the_log_changes_nothing(synthetic_log: SyntheticLog) -> None:
+    log = synthetic_log(3000, (0.2, 0.3, 0.1), (0.6, 0.2, 0.2))
+    (whole, all_weights), (pieces, piece_weights) = findings(log), findings(log, 97)
+    for one, other in zip(pieces.offers, whole.offers, strict=True):
+        assert astuple(one)[2:-1] == pytest.approx(astuple(other)[2:-1], rel=1e-9)
+        assert (one.name, one.finding) == (other.name, other.finding) == (one.name, "right")
+    assert whole.drift is not None
+    assert pieces.drift is not None
+    assert pieces.drift.cusum_p == pytest.approx(whole.drift.cusum_p, rel=1e-9)
+    assert astuple(piece_weights.result)[:-1] == pytest.approx(astuple(all_weights.result)[:-1], rel=1e-9)
+    assert (whole.faults, whole.doubts, whole.warnings) == ((), (), ())
 
 
-def test_verdicts() -> None:
-    assert gate(SOUND, difference(0.01, 0.02)).verdict == "better"
-    assert gate(SOUND, difference(-0.02, -0.01)).verdict == "worse"
-    unclear = gate(SOUND, difference(-0.01, 0.02))
-    assert unclear.verdict == "not_shown"
-    assert "more decisions" in unclear.reasons[0]
-    assert gate(SOUND, difference(0.0, 0.0)).verdict == "not_shown"
-    assert gate(SOUND, difference(-math.inf, math.inf)).verdict == "not_shown"
+def test_an_offer_with_a_wrong_propensity_is_named(synthetic_log: SyntheticLog) -> None:
+    found, _ = findings(synthetic_log(5000, (0.2, 0.3, 0.1), (0.6, 0.2, 0.2), logged=(0.4, 0.3, 0.3)))
+    assert any(fault.startswith("calibration: offer a0: served") for fault in found.faults)
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"mean_z": -3.4, "mean": 0.8}, "mean weight is 0.800"),
-        ({"effective_sample_size": 99.0}, "about 100 more decisions"),
-        ({"effective_sample_size": 150.0, "n": 20000}, "too heavy"),
-        ({"unsupported_mass": 0.3, "unsupported_share": 0.3}, "30.0%"),
-        ({"effective_sample_size": 0.0}, "not enough data"),
-    ],
-)
-def test_refusals(change: dict[str, float], reason: str) -> None:
-    judged = gate(replace(SOUND, **change), difference(0.01, 0.02))  # type: ignore[arg-type]
-    assert judged.verdict == "refused"
-    assert any(reason in one for one in judged.reasons)
+def test_rewards_that_change_are_warned_of(synthetic_log: SyntheticLog) -> None:
+    early, late = (synthetic_log(4000, rates, (0.5, 0.5)) for rates in ((0.1, 0.1), (0.3, 0.3)))
+    found, _ = findings(early[:2000] + late[2000:])
+    assert found.faults == ()
+    assert any("rewards changed" in warning for warning in found.warnings)
 
 
-def test_a_faulty_log_refuses_and_a_few_rewards_show_nothing() -> None:
-    assert gate(SOUND, difference(0.01, 0.02), log_faults((), 3)).verdict == "refused"
-    few = gate(replace(SOUND, effective_rewards=4.0), difference(0.01, 0.02))
-    assert few.verdict == "not_shown"
-    assert "65,000 more decisions" in few.reasons[0]
-    assert (
-        gate(
-            replace(SOUND, effective_rewards=4.0),
-            difference(0.01, 0.02),
-            limits=GateLimits(least_effective_rewards=0.0),
-        ).verdict
-        == "better"
-    )
+def test_without_the_other_probabilities_a_never_served_offer_is_a_doubt(synthetic_log: SyntheticLog) -> None:
+    (chunk,) = Interactions(synthetic_log(3000, (0.2, 0.3, 0.1), (0.5, 0.5, 0.0))).chunks()
+    alone = Chunk(**{name: getattr(chunk, name) for name in Chunk.__dataclass_fields__} | {"served": None})
+    found = LogDiagnostics.of(alone).findings()
+    assert found.faults == ()
+    assert any("offer a2: served 0 times" in doubt for doubt in found.doubts)
+    assert set(found.doubts) <= set(found.warnings)
+    assert found.calibration == ()
 
 
-def test_a_doubtful_mean_weight_warns() -> None:
-    judged = gate(replace(SOUND, mean_z=2.5), difference(0.01, 0.02))
-    assert judged.verdict == "better"
-    assert judged.warnings
+def test_impossible_propensities_are_a_fault() -> None:
+    assert log_faults((), 0) == ()
+    assert log_faults((), 3)[0].startswith("calibration: 3 decisions")

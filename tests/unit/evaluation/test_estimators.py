@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import doctest
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from evaluation import audit, diagnostics, estimators
-from evaluation.estimators import DirectMethod, DoublyRobust, Ips, Moments, PairedDifference, Snips
+from evaluation.arrays import FloatArray
+from evaluation.columns import Hyperparameters
+from evaluation.estimators import (
+    ESTIMATORS,
+    ClippedIps,
+    DirectMethod,
+    DoublyRobust,
+    Ips,
+    MoreRobustDoublyRobust,
+    PairedDifference,
+    SelfNormalisedDoublyRobust,
+    ShrunkDoublyRobust,
+    Snips,
+    SwitchDoublyRobust,
+    columns_of,
+)
+from evaluation.ratio_sums import RatioSums
+from evaluation.terms import Terms
 
 REWARD = np.array([1.0, 0.0, 1.0, 0.0])
 PROPENSITY = np.array([0.5, 0.5, 0.25, 0.8])
@@ -81,31 +103,151 @@ def test_rewards_must_be_finite() -> None:
         Ips.of(np.array([math.nan]), np.array([0.5]), np.array([0.5]))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("offset", [0.0, 1e2])
-def test_any_split_gives_the_same(seed: int, offset: float) -> None:
-    """1e-9 relative, also where rewards are large beside their spread and where every row comes alone."""
+def terms(n: int, seed: int = 0, offset: float = 0.0) -> Terms:
+    """Decisions with everything that any estimator needs; weights from 0 to some 50, rewards of spread 1."""
     rng = np.random.default_rng(seed)
-    n = 3000
-    propensity, target = rng.uniform(0.01, 1.0, n), rng.uniform(0.0, 1.0, n)
-    columns = (rng.normal(offset, 1.0, n), propensity, target, rng.random(n), rng.random(n))
-    whole = DoublyRobust.of(*columns)
-    plain, normalised = Ips.of(*columns[:3]), Snips.of(*columns[:3])
-    cuts = np.sort(rng.choice(n, 20, replace=False))
-    for pieces in (np.split(np.arange(n), cuts), np.split(np.arange(n), n), [np.arange(0, n, 2), np.arange(1, n, 2)]):
-        parts = [tuple(column[piece] for column in columns) for piece in pieces]
-        merged = sum((DoublyRobust.of(*part) for part in parts), DoublyRobust.empty())
-        merged_plain = sum((Ips.of(*part[:3]) for part in parts), Ips.empty())
-        merged_normalised = sum((Snips.of(*part[:3]) for part in parts), Snips.empty())
-        for one, other in ((whole, merged), (plain, merged_plain), (normalised, merged_normalised)):
-            assert other.n == one.n
-            assert other.value == pytest.approx(one.value, rel=1e-9)
-            assert other.standard_error == pytest.approx(one.standard_error, rel=1e-9)
-            assert other.effective_sample_size == pytest.approx(one.effective_sample_size, rel=1e-9)
+    return replace(
+        Terms.of(
+            rng.normal(offset, 1.0, n),
+            rng.uniform(0.02, 1.0, n),
+            rng.uniform(0.0, 1.0, n),
+            rng.random(n),
+            rng.random(n),
+        ),
+        mrdr_chosen=rng.random(n),
+        mrdr_target=rng.random(n),
+    )
 
 
-def test_moments_match_numpy() -> None:
-    rows = np.random.default_rng(0).normal(1e6, 1.0, (2, 500))
-    moments = Moments.of(rows[0, :100], rows[1, :100]) + Moments.of(rows[0, 100:], rows[1, 100:])
-    assert moments.covariance == pytest.approx(np.cov(rows), rel=1e-9)
-    assert moments.sums == pytest.approx([math.fsum(rows[0]), math.fsum(rows[1])], rel=1e-15)
+def pieces_of(whole: Terms, cuts: Sequence[int]) -> list[Terms]:
+    """The same decisions as several terms."""
+    names = ("hashes", "reward", "weight", "q_chosen", "q_target", "mrdr_chosen", "mrdr_target")
+    split: dict[str, list[Any]] = {name: np.split(getattr(whole, name), cuts) for name in names}
+    return [replace(whole, **{name: split[name][place] for name in names}) for place in range(len(cuts) + 1)]
+
+
+def ratio_influence(above: FloatArray, below: FloatArray) -> FloatArray:
+    """What each decision moves a ratio of sums by, times n."""
+    return np.asarray((above - above.sum() / below.sum() * below) / below.mean())
+
+
+def test_every_estimator_by_hand() -> None:
+    """Value and standard error by the formulas, written down a second time."""
+    one = terms(500)
+    assert one.mrdr_chosen is not None
+    assert one.mrdr_target is not None
+    reward, weight, model, count = one.reward, one.weight, one.q_target, np.ones(500)
+    residual = reward - one.q_chosen
+    shrunk = 7.0 * weight / (weight**2 + 7.0)
+    expected: dict[str, list[tuple[FloatArray, FloatArray]]] = {
+        "ips": [(weight * reward, count)],
+        "snips": [(weight * reward, weight)],
+        "clipped_ips": [(np.clip(weight, 0.0, 3.0) * reward, count)],
+        "dm": [(model, count)],
+        "dr": [(model + weight * residual, count)],
+        "sndr": [(model, count), (weight * residual, weight)],
+        "switch_dr": [(model + np.where(weight > 2.0, 0.0, weight * residual), count)],
+        "dros": [(model + shrunk * residual, count)],
+        "mrdr": [(one.mrdr_target + weight * (reward - one.mrdr_chosen), count)],
+    }
+    assert list(expected) == list(ESTIMATORS)
+    for key, ratios in expected.items():
+        found = ESTIMATORS[key].of_terms(one, Hyperparameters(clip=3.0, switch_tau=2.0, dros_lambda=7.0))
+        influence = np.sum([ratio_influence(*ratio) for ratio in ratios], axis=0)
+        assert found.value == pytest.approx(sum(above.sum() / below.sum() for above, below in ratios), rel=1e-12), key
+        assert found.standard_error == pytest.approx(np.std(influence, ddof=1) / math.sqrt(500), rel=1e-10), key
+
+
+def test_shared_sums_give_what_each_estimator_gives_alone() -> None:
+    one, columns = terms(300), columns_of(ESTIMATORS)
+    shared = RatioSums.of(columns, columns.table(one))
+    for key, estimator in ESTIMATORS.items():
+        together, alone = estimator(shared), estimator.of_terms(one)
+        assert together.value == pytest.approx(alone.value, rel=1e-12), key
+        assert together.standard_error == pytest.approx(alone.standard_error, rel=1e-12), key
+        assert together.effective_sample_size == pytest.approx(alone.effective_sample_size, rel=1e-12), key
+
+
+def test_arrays_and_terms_are_the_same_to_every_estimator_of_a_model() -> None:
+    q_chosen, q_target = np.array([0.5, 0.1, 0.9, 0.2]), np.array([0.4, 0.1, 0.7, 0.3])
+    one = replace(Terms.of(REWARD, PROPENSITY, TARGET, q_chosen, q_target), mrdr_chosen=q_chosen, mrdr_target=q_target)
+    for estimator in (
+        DoublyRobust, SelfNormalisedDoublyRobust, SwitchDoublyRobust, ShrunkDoublyRobust, MoreRobustDoublyRobust,
+    ):  # fmt: skip
+        assert estimator.of(REWARD, PROPENSITY, TARGET, q_chosen, q_target).value == estimator.of_terms(one).value
+    assert ClippedIps.of(REWARD, PROPENSITY, TARGET, Hyperparameters(clip=1.0)).value == pytest.approx(1.5 / 4)
+
+
+def test_limits_of_the_hyperparameters() -> None:
+    """Bounds that bind nowhere leave DR and IPS; bounds that bind everywhere leave the model."""
+    one = terms(200)
+    loose, tight = Hyperparameters(1e9, 1e9, 1e15), Hyperparameters(1e-9, 1e-9, 1e-15)
+    robust, model = DoublyRobust.of_terms(one).value, DirectMethod.of_terms(one).value
+    assert ClippedIps.of_terms(one, loose).value == pytest.approx(Ips.of_terms(one).value)
+    for estimator in (SwitchDoublyRobust, ShrunkDoublyRobust):
+        assert estimator.of_terms(one, loose).value == pytest.approx(robust)
+        assert estimator.of_terms(one, tight).value == pytest.approx(model, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("name", ["clip", "switch_tau", "dros_lambda"])
+def test_impossible_hyperparameters_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} {value}"):
+        Hyperparameters(**{name: value})
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    plain = Terms.of(REWARD, PROPENSITY, TARGET)
+    with pytest.raises(ValueError, match="mrdr"):
+        ESTIMATORS["mrdr"].of_terms(plain)
+    with pytest.raises(ValueError, match="'dr2' is not among ips"):
+        columns_of(["ips", "dr2"])
+    with pytest.raises(ValueError, match="do not add"):
+        RatioSums.empty(columns_of(["ips"])) + RatioSums.empty(columns_of(["dm"]))
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(20, 400),
+    offset=st.sampled_from([0.0, 1.0, -1e3, 1e6]),
+    places=st.lists(st.integers(0, 400), max_size=12),
+    order=st.randoms(use_true_random=False),
+)
+def test_any_split_in_any_order_gives_the_same(
+    seed: int, n: int, offset: float, places: list[int], order: Random
+) -> None:
+    """1e-9 relative for value and standard error of every estimator, also with rewards of a million."""
+    whole, columns = terms(n, seed, offset), columns_of(ESTIMATORS)
+    pieces = pieces_of(whole, sorted(min(place, n) for place in places))
+    order.shuffle(pieces)
+    merged = RatioSums.empty(columns)
+    for piece in pieces:
+        merged += RatioSums.of(columns, columns.table(piece))
+    at_once = RatioSums.of(columns, columns.table(whole))
+    for key, estimator in ESTIMATORS.items():
+        one, other = estimator(at_once), estimator(merged)
+        assert other.n == one.n == n
+        assert other.value == pytest.approx(one.value, rel=1e-9, abs=1e-12), key
+        assert other.standard_error == pytest.approx(one.standard_error, rel=1e-9), key
+        assert other.effective_sample_size == pytest.approx(one.effective_sample_size, rel=1e-9), key
+
+
+def test_decisions_one_by_one_forwards_and_backwards() -> None:
+    whole, columns = terms(3000, offset=1e6), columns_of(ESTIMATORS)
+    singles = [RatioSums.of(columns, columns.table(one)) for one in pieces_of(whole, range(1, 3000))]
+    at_once = RatioSums.of(columns, columns.table(whole))
+    forwards, backwards = RatioSums.empty(columns), RatioSums.empty(columns)
+    for one in singles:
+        forwards, backwards = forwards + one, one + backwards
+    for key, estimator in ESTIMATORS.items():
+        for merged in (forwards, backwards):
+            assert estimator(merged).value == pytest.approx(estimator(at_once).value, rel=1e-9), key
+            assert estimator(merged).standard_error == pytest.approx(estimator(at_once).standard_error, rel=1e-9), key
+
+
+def test_large_rewards_leave_the_error_of_snips_exact() -> None:
+    """The spread is 1 at rewards of a million: moments that were not told of the weights would lose half the digits."""
+    near, far = Snips.of_terms(terms(1000)), Snips.of_terms(terms(1000, offset=1e6))
+    assert far.value == pytest.approx(near.value + 1e6, rel=1e-14)
+    assert far.standard_error == pytest.approx(near.standard_error, rel=1e-8)

@@ -6,18 +6,21 @@ import math
 from collections.abc import Callable
 from dataclasses import astuple, replace
 
+import numpy as np
 import pytest
 
 from contextual_bandit.types import LoggedInteraction
 from evaluation.chunks import CHUNK_SIZE
+from evaluation.evaluate import Choices
 from evaluation.evaluate import evaluate as evaluate_log
 from evaluation.interactions import Interactions
 from evaluation.reward_model import Rates, by_category
 from evaluation.targets import STANDARD_TARGETS, fixed_offer, from_function
 
 
-def evaluate(interactions, *arguments, chunk_size=CHUNK_SIZE, **named):
-    return evaluate_log(Interactions(interactions, chunk_size), *arguments, **named)
+def evaluate(interactions, targets=STANDARD_TARGETS, *, chunk_size=CHUNK_SIZE, model=None, progress=None, **chosen):
+    log = Interactions(interactions, chunk_size)
+    return evaluate_log(log, targets, Choices(**chosen), model=model, progress=progress)
 
 
 SyntheticLog = Callable[..., list[LoggedInteraction]]
@@ -49,7 +52,7 @@ def test_chunks_do_not_change_weighted_estimates(synthetic_log: SyntheticLog) ->
             assert other.bootstrap[name].high == pytest.approx(policy.bootstrap[name].high, rel=1e-9)
         # The reward model of early chunks has seen less, which costs variance, not the truth.
         assert other.estimates["dr"].value == pytest.approx(policy.estimates["dr"].value, abs=0.01)
-    for one, expected in zip(pieces.calibration, whole.calibration, strict=True):
+    for one, expected in zip(pieces.findings.calibration, whole.findings.calibration, strict=True):
         assert astuple(one) == pytest.approx(astuple(expected), rel=1e-9)
     assert [point.n for point in pieces.series] == [point.n for point in whole.series]
     assert pieces.series[-1].values["uniform"] == pytest.approx(whole.series[-1].values["uniform"], rel=1e-9)
@@ -121,7 +124,9 @@ def test_rare_rewards_show_nothing(synthetic_log: SyntheticLog) -> None:
     log = synthetic_log(5000, (0.004, 0.004), (0.9, 0.1), seed=2)
     judged = evaluate(log, {"other": fixed_offer("b1")}).policy("other").gate
     assert judged.verdict == "not_shown"
-    assert "effective rewarded decisions" in judged.reasons[0]
+    assert "more decisions like these would tell" in judged.reasons[0]
+    judged = evaluate(synthetic_log(400, (0.004, 0.004), (0.9, 0.1), seed=2), {"other": fixed_offer("b1")})
+    assert judged.policy("other").gate.reasons[0].startswith("not enough data")
 
 
 def test_an_empty_log_gets_no_verdict() -> None:
@@ -143,9 +148,13 @@ def test_targets_must_be_probabilities(synthetic_log: SyntheticLog) -> None:
     log = synthetic_log(10, RATES, TRUE)
     with pytest.raises(ValueError, match="2 probabilities for 3 actions"):
         evaluate(log, {"short": from_function(lambda _: (0.5, 0.5))})
-    with pytest.raises(ValueError, match="sum to more than 1"):
+    with pytest.raises(ValueError, match=r"the probabilities sum to 1\.5"):
         evaluate(log, {"much": from_function(lambda _: (0.5, 0.5, 0.5))})
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="policy 'much' gave probabilities that sum to more than 1"):
+        evaluate(log, {"much": lambda chunk: np.full(len(chunk.row), 0.5)})
+    with pytest.raises(ValueError, match="policy 'short' gave negative"):
+        evaluate(log, {"short": lambda chunk: np.full(3, 0.5)})
+    with pytest.raises(ValueError, match=r"-0\.5 is no probability"):
         evaluate(log, {"minus": from_function(lambda _: (-0.5, 0.5, 1.0))})
     with pytest.raises(ValueError, match="nobody"):
         evaluate(log, against="nobody")

@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from evaluation.bootstrap import BUCKETS, PoissonBootstrap
 from evaluation.estimators import Ips, Snips
-from evaluation.intervals import BUCKETS, PoissonBootstrap, hash_ids, normal_interval
+from evaluation.hashing import hash_ids
+from evaluation.intervals import normal_interval
 
 
 def test_normal_interval_by_hand() -> None:

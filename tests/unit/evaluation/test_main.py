@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from contextual_bandit.loops import BaselineSetting, LoopConfig
 from contextual_bandit.types import LoggedInteraction
 from evaluation import __main__ as command
+from evaluation import run
 
 SyntheticLog = Callable[..., list[LoggedInteraction]]
 
@@ -26,17 +28,17 @@ def test_command(
     log = synthetic_log(800, (0.2, 0.5), (0.7, 0.3))
     asked: list[str] = []
 
-    def read(engine: object, loop: str, *, latest: bool) -> Iterator[LoggedInteraction]:
+    def read(engine: object, loop: str, *, latest: bool, closed_from: datetime | None) -> Iterator[LoggedInteraction]:
         assert latest, "late outcomes count in an evaluation"
         asked.append(loop)
         return iter(log)
 
-    def settings(engine: object, loop: str) -> LoopConfig | None:
-        return LoopConfig(loop, baseline=BaselineSetting(priority=("b1",))) if log else None
+    def settings(engine: object, loop: str) -> LoopConfig:
+        return LoopConfig(loop, baseline=BaselineSetting(priority=("b1",)))
 
     monkeypatch.setattr(command, "make_engine", lambda url: _Engine())
-    monkeypatch.setattr(command, "read_interactions", read)
-    monkeypatch.setattr(command, "find_settings", settings)
+    monkeypatch.setattr(run, "read_interactions", read)
+    monkeypatch.setattr(run, "find_settings", settings)
     arguments = ["--loop", "homepage", "--out", str(tmp_path / "out"), "--json", str(tmp_path / "one.json")]
     assert command.main([*arguments, "--database-url", "postgresql://nowhere"]) == 0
     assert asked == ["homepage"]

@@ -14,13 +14,16 @@ import pytest
 from contextual_bandit.types import LoggedInteraction
 from evaluation import report
 from evaluation.chunks import CHUNK_SIZE
+from evaluation.estimators import ESTIMATORS
+from evaluation.evaluate import Choices
 from evaluation.evaluate import evaluate as evaluate_log
 from evaluation.interactions import Interactions
-from evaluation.targets import fixed_offer
+from evaluation.targets import STANDARD_TARGETS, fixed_offer
 
 
-def evaluate(interactions, *arguments, chunk_size=CHUNK_SIZE, **named):
-    return evaluate_log(Interactions(interactions, chunk_size), *arguments, **named)
+def evaluate(interactions, targets=STANDARD_TARGETS, *, chunk_size=CHUNK_SIZE, model=None, progress=None, **chosen):
+    log = Interactions(interactions, chunk_size)
+    return evaluate_log(log, targets, Choices(**chosen), model=model, progress=progress)
 
 
 SyntheticLog = Callable[..., list[LoggedInteraction]]
@@ -33,12 +36,12 @@ def test_page_and_json(synthetic_log: SyntheticLog, tmp_path: Path) -> None:
     assert body.strip().startswith('<p class="verdict better">Policy offer:b1 is better than the served policy: +0.')
     assert not re.search(r'(?:src|href|srcset)="(?!data:)', page)
     assert "http" not in page.split("<main>")[0]
-    for text in ("doubly robust", "self-normalised IPS", "direct method", "Propensity calibration", "uniform"):
+    for text in ("Doubly robust", "Self-normalised IPS", "Direct method", "Propensity calibration", "uniform"):
         assert text in body
     written = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert written == report.to_json(evaluation)
     assert written["verdict"] == "better"
-    assert set(written["estimates"]) == {"ips", "snips", "dm", "dr"}
+    assert set(written["estimates"]) == set(ESTIMATORS)
     assert {"value", "low", "high", "interval"} <= set(written["estimates"]["dr"])
     assert written["policies"]["logged"]["estimates"]["ips"]["value"] == pytest.approx(evaluation.mean_reward)
 
@@ -68,7 +71,7 @@ def test_an_empty_log_has_a_page(tmp_path: Path) -> None:
     ("rates", "logged", "words"),
     [
         ((0.3, 0.3), None, "No alternative is shown to be better than the served policy: "),
-        ((0.5, 0.1), (0.7, 0.3), "No verdict: offers logged with probability"),
+        ((0.5, 0.1), (0.7, 0.3), "No verdict: calibration: offers logged with probability"),
     ],
 )
 def test_verdicts_in_words(
@@ -79,5 +82,20 @@ def test_verdicts_in_words(
 
 
 def test_nothing_supported_in_words(synthetic_log: SyntheticLog) -> None:
-    evaluation = evaluate(synthetic_log(1000, (0.2, 0.5), (0.7, 0.3)), {"never": fixed_offer("zzz")})
-    assert "supports none of the 1 alternatives" in report.verdict_in_words(evaluation)
+    targets = {name: fixed_offer(name) for name in ("never", "nobody", "nothing")}
+    evaluation = evaluate(synthetic_log(1000, (0.2, 0.5), (0.7, 0.3)), targets)
+    words = report.verdict_in_words(evaluation)
+    assert words == "No verdict: the log supports none of the 3 alternatives to the served policy."
+
+
+def test_one_alternative_in_words(synthetic_log: SyntheticLog) -> None:
+    log = synthetic_log(1000, (0.2, 0.5), (0.7, 0.3))
+    for offer, words in (
+        ("zzz", "No verdict on policy one: not supported: 100.0% of the policy's probability"),
+        ("a0", "Policy one is worse than the served policy: -0."),
+        ("b1", "Policy one is better than the served policy: +0."),
+    ):
+        assert report.verdict_in_words(evaluate(log, {"one": fixed_offer(offer)})).startswith(words)
+    same = evaluate(synthetic_log(1000, (0.3, 0.3), (0.7, 0.3)), {"one": fixed_offer("a0")})
+    words = "Policy one is not shown to be better than the served policy: difference "
+    assert report.verdict_in_words(same).startswith(words)

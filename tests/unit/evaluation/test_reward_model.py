@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contextual_bandit.types import Action
-from evaluation.intervals import hash_ids
+from evaluation.hashing import hash_ids
 from evaluation.reward_model import FOLDS, CrossFittedRates, by_category, by_offer, fold_of
 
 

@@ -14,13 +14,15 @@ from contextual_bandit.loops import BaselineSetting
 from contextual_bandit.types import Action, LoggedInteraction, SlotDecision
 from evaluation import report
 from evaluation.chunks import CHUNK_SIZE
+from evaluation.evaluate import Choices
 from evaluation.evaluate import evaluate as evaluate_log
 from evaluation.interactions import Interactions
 from evaluation.targets import STANDARD_TARGETS, baseline
 
 
-def evaluate(interactions, *arguments, chunk_size=CHUNK_SIZE, **named):
-    return evaluate_log(Interactions(interactions, chunk_size), *arguments, **named)
+def evaluate(interactions, targets=STANDARD_TARGETS, *, chunk_size=CHUNK_SIZE, model=None, progress=None, **chosen):
+    log = Interactions(interactions, chunk_size)
+    return evaluate_log(log, targets, Choices(**chosen), model=model, progress=progress)
 
 
 SyntheticLog = Callable[..., list[LoggedInteraction]]
