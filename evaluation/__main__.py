@@ -22,6 +22,7 @@ from adapters.settings import load_settings
 from adapters.tables import make_engine
 from evaluation import fairness_report, open_bandit, report, search_command
 from evaluation.columns import DEFAULT_HYPERPARAMETERS, Hyperparameters
+from evaluation.estimators import ESTIMATORS
 from evaluation.evaluate import Choices, Evaluation
 from evaluation.fairness import ITEM_KEYS, FairnessUnavailable, TooManyGroups, compare_groups
 from evaluation.lightgbm_rewards import BoostingUnavailable
@@ -63,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
         "--rewards", type=float, nargs=2, metavar=("LOW", "HIGH"),
         help="range of a file's rewards (default: 0 1, or what the file has if that is wider); a loop has its own",
     )  # fmt: skip
+    arguments.add_argument(
+        "--estimators", default=",".join(ESTIMATORS), metavar="KEYS", help="with commas between (default: %(default)s)"
+    )
     arguments.add_argument(
         "--fixed-offers", type=int, default=FIXED_OFFERS,
         help="most served offers to evaluate as policies, unless policies are named (default: %(default)s)",
@@ -165,6 +169,7 @@ def _evaluated(given: argparse.Namespace) -> Evaluation:
             against=given.against,
             level=given.level,
             fixed_offers=given.fixed_offers,
+            estimators=tuple(given.estimators.split(",")),
             slices=tuple(given.slices),
             hyperparameters=Hyperparameters(given.clip, given.switch_tau, given.dros_lambda),
             replicates=given.replicates,

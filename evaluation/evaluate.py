@@ -12,10 +12,11 @@ from evaluation.bootstrap import REPLICATES
 from evaluation.chunks import Chunk, LogSource
 from evaluation.columns import DEFAULT_HYPERPARAMETERS, Hyperparameters
 from evaluation.diagnostics import LogDiagnostics, LogFindings
+from evaluation.estimators import ESTIMATORS, columns_of
 from evaluation.feature_report import FeatureReport
 from evaluation.gates import Gate, Verdict, gate, weight_faults
 from evaluation.holdout import HoldoutLog, Reconciliation
-from evaluation.policy_sums import ALL_COLUMNS, PolicySums, View, Views
+from evaluation.policy_sums import JUDGED_BY, PolicySums, View, Views
 from evaluation.reward_choice import FittingRewards
 from evaluation.reward_model import RewardModel
 from evaluation.series import Series, SeriesPoint, as_datetime
@@ -37,6 +38,7 @@ class Choices:
         limits: of the gate.
         hyperparameters: of the estimators that bound weights.
         fixed_offers: how many offers to add as targets ``offer:ID``, most served first, from the first chunk.
+        estimators: keys of ``ESTIMATORS``; a verdict's own is always computed too.
         slices: dimensions to slice by (``slices.Slices``).
         replicates: of the bootstrap.
         seed: of the bootstrap.
@@ -48,9 +50,15 @@ class Choices:
     limits: GateLimits = DEFAULT_LIMITS
     hyperparameters: Hyperparameters = DEFAULT_HYPERPARAMETERS
     fixed_offers: int = 0
+    estimators: tuple[str, ...] = tuple(ESTIMATORS)
     slices: tuple[str, ...] = ()
     replicates: int = REPLICATES
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.estimators:
+            raise ValueError("no estimator was asked for")
+        columns_of(self.estimators)
 
 
 DEFAULT_CHOICES = Choices()
@@ -180,7 +188,9 @@ class _Pass:
         self.choices, self.holdout = choices, holdout
         # The logged policy is always evaluated, but a verdict is about it only when it was asked for.
         self.apart = {choices.against, *(() if is_asked else ("logged",))}
-        self.views = Views(targets, model)
+        self.keys = tuple(dict.fromkeys((*choices.estimators, JUDGED_BY)))
+        self.columns = columns_of(self.keys)
+        self.views = Views(targets, model, mrdr="mrdr" in self.keys)
         self.series = Series(*(choices.rewards or (0.0, 1.0)))
         self.slices = Slices(choices.slices, choices.against)
         self.slots = Slices((SLOT,), choices.against)
@@ -198,7 +208,7 @@ class _Pass:
         views = self.views.of(chunk)
         choices, against = self.choices, views[self.choices.against]
         for name, kept in self.sums.items():
-            added = PolicySums.of(chunk, views[name], against, ALL_COLUMNS, choices.hyperparameters)
+            added = PolicySums.of(chunk, views[name], against, self.columns, choices.hyperparameters)
             self.sums[name] = kept + added
         self.diagnostics += LogDiagnostics.of(chunk)
         if self.holdout is not None:
@@ -215,7 +225,7 @@ class _Pass:
         self.views.targets |= self.added
         if self.holdout is not None:
             self.views.targets[_HELD_OUT] = self.holdout.target
-        nothing = PolicySums.empty(ALL_COLUMNS, self.choices.hyperparameters)
+        nothing = PolicySums.empty(self.columns, self.choices.hyperparameters)
         self.sums = dict.fromkeys(self.views.targets, nothing)
 
     def _sliced(self, views: Mapping[str, View]) -> dict[str, Terms]:
@@ -242,7 +252,7 @@ class _Pass:
             skipped=dict(sorted(found.skipped.items())),
             first_at=self.first_at,
             last_at=self.last_at,
-            mean_reward=self.sums["logged"].paired.one.point("ips").value if self.sums else float("nan"),
+            mean_reward=self.sums["logged"].mean_reward if self.sums else float("nan"),
             rewards=rewards,
             level=choices.level,
             against=choices.against,
@@ -301,9 +311,9 @@ class _Pass:
         )
         return PolicyEvaluation(
             name,
-            sums.estimates(rewards, choices.level),
-            sums.normal(choices.level),
-            sums.bootstrapped(choices.level, choices.replicates, choices.seed),
+            sums.estimates(self.keys, rewards, choices.level),
+            sums.normal(self.keys, choices.level),
+            sums.bootstrapped(self.keys, choices.level, choices.replicates, choices.seed),
             difference,
             weights,
             judged,

@@ -118,13 +118,14 @@ def _effective_faults(weights: WeightDiagnostics, limits: GateLimits) -> list[st
     if weights.expected_effective_sample_size < effective:
         effective = weights.expected_effective_sample_size
         what = f"with weights of up to {weights.largest_possible:,.0f}, drawn or not, effective sample size"
+    too_heavy = effective < limits.least_effective_share * weights.n
     if effective < limits.least_effective_sample_size:
-        more = more_decisions(weights.n, effective, limits.least_effective_sample_size)
+        more = "" if too_heavy else more_decisions(weights.n, effective, limits.least_effective_sample_size)
         faults.append(
             f"not enough data: {what} {effective:.0f} of {weights.n:,} decisions, "
             f"{limits.least_effective_sample_size:g} needed{more}"
         )
-    if effective < limits.least_effective_share * weights.n:
+    if too_heavy:
         faults.append(
             f"not enough data: weights too heavy: {what} is {effective / weights.n:.2%} of the decisions, "
             f"{limits.least_effective_share:.0%} needed; more decisions like these do not change that, more "
@@ -152,10 +153,10 @@ def _why_not(weights: WeightDiagnostics, difference: Estimate, limits: GateLimit
     more = more_decisions(weights.n, few, needed)
     if not difference.reliable:
         more = more or "; how many more it takes cannot be told yet, twice as many is a first try"
-        return (
-            f"not enough data: the {difference.interval} interval cannot promise its level on {few:.1f} effective "
-            f"rewarded decisions ({shown}){more}"
-        )
+        because = f"on {few:.1f} effective rewarded decisions"
+        if few >= needed:
+            because = f"where one decision may weigh up to {weights.largest_possible:,.0f}"
+        return f"not enough data: the {difference.interval} interval cannot promise its level {because} ({shown}){more}"
     if difference.interval in UNGUARDED_INTERVALS and few < needed:
         return (
             f"not enough data: the estimate rests on {few:.1f} effective rewarded decisions, {needed:g} are needed for "

@@ -188,14 +188,19 @@ def _rows(path: Path, read: RowReader, faults: RowFaults) -> Iterator[tuple[Row,
     """Usable rows, each with the length of its line."""
     for number, line in read_lines(path):
         try:
-            row = read(_object(line), number)
+            row = read(object_of(line), number)
         except BadRow as fault:
             faults.add(fault, number)
             continue
         yield row, len(line or b"")
 
 
-def _object(line: bytes | None) -> dict[str, Any]:
+def object_of(line: bytes | None) -> dict[str, Any]:
+    """The object that a line holds; None is a line that is too long.
+
+    Raises:
+        BadRow: it holds none.
+    """
     if line is None:
         raise BadRow("line", "too long")
     try:
@@ -216,7 +221,7 @@ def first_objects(path: Path) -> list[dict[str, Any]]:
     found = []
     for _, line in islice(read_lines(path), LINES_LOOKED_AT):
         try:
-            found.append(_object(line))
+            found.append(object_of(line))
         except BadRow:
             continue
     if not found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,7 +17,7 @@ from evaluation.columns import Columns, Hyperparameters
 from evaluation.default_interval import default_difference, default_interval
 from evaluation.estimators import ESTIMATORS, columns_of
 from evaluation.importance import importance_weights
-from evaluation.interval_sums import PairedIntervalSums
+from evaluation.interval_sums import IntervalSums, PairedIntervalSums
 from evaluation.intervals import normal_interval
 from evaluation.log_columns import ColumnModel
 from evaluation.more_robust_rates import MoreRobustRates
@@ -29,6 +29,7 @@ from evaluation.weights import Weights
 
 # The estimator whose paired difference a verdict rests on.
 JUDGED_BY = "dr"
+JUDGED_COLUMNS = columns_of((JUDGED_BY,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,11 @@ class View:
 class Views:
     """Makes a chunk's views, one per target policy; keeps the models that are made for a single target."""
 
-    def __init__(self, targets: Mapping[str, TargetPolicy], model: RewardModel) -> None:
-        """Take target policies by name, and the reward model that they share."""
+    def __init__(self, targets: Mapping[str, TargetPolicy], model: RewardModel, *, mrdr: bool = True) -> None:
+        """Take target policies by name, the reward model that they share, and whether each has one for ``mrdr`` too."""
         self.targets = dict(targets)
         self._model = model
+        self._with_mrdr = mrdr
         self._more_robust: dict[str, MoreRobustRates] = {}
 
     def of(self, chunk: Chunk) -> dict[str, View]:
@@ -80,7 +82,7 @@ class Views:
             q_target = model.under_target(chunk, target)
         else:
             q_target = chunk.per_decision(target * q)
-        mrdr = self._more_robust.setdefault(name, MoreRobustRates()).predict(chunk, target)
+        mrdr = self._more_robust.setdefault(name, MoreRobustRates()).predict(chunk, target) if self._with_mrdr else None
         possible = possible_weights(chunk, target)
         terms = Terms(
             hashes=chunk.hashes,
@@ -89,8 +91,8 @@ class Views:
             q_chosen=q[chunk.chosen],
             q_target=q_target,
             largest_weight=float(possible.max(initial=0.0)),
-            mrdr_chosen=mrdr[chunk.chosen],
-            mrdr_target=chunk.per_decision(target * mrdr),
+            mrdr_chosen=None if mrdr is None else mrdr[chunk.chosen],
+            mrdr_target=None if mrdr is None else chunk.per_decision(target * mrdr),
         )
         return View(terms, possible, Weights.of_chunk(chunk, target))
 
@@ -132,8 +134,12 @@ def possible_weights(chunk: Chunk, target: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicySums:
-    """What is kept of a target policy, beside the policy that it is compared with; adds with ``+``."""
+    """What is kept of a target policy, beside the policy that it is compared with; adds with ``+``.
 
+    ``sums`` holds the columns of all estimators, ``paired`` those that a verdict needs, under both policies.
+    """
+
+    sums: IntervalSums
     paired: PairedIntervalSums
     bootstrap: PoissonBootstrap
     weights: Weights
@@ -143,7 +149,8 @@ class PolicySums:
     def empty(cls, columns: Columns, hyperparameters: Hyperparameters) -> Self:
         """No decisions yet."""
         return cls(
-            PairedIntervalSums.empty(columns, hyperparameters),
+            IntervalSums.empty(columns, hyperparameters),
+            PairedIntervalSums.empty(JUDGED_COLUMNS, hyperparameters),
             PoissonBootstrap.empty(len(columns.names)),
             Weights.empty(),
             SlateSums(),
@@ -155,7 +162,8 @@ class PolicySums:
         apart = view.possible - against.possible
         gap = (float(apart.min(initial=0.0)), float(apart.max(initial=0.0)))
         return cls(
-            PairedIntervalSums.of(columns, view.terms, against.terms, hyperparameters, gap),
+            IntervalSums.of(columns, view.terms, hyperparameters),
+            PairedIntervalSums.of(JUDGED_COLUMNS, view.terms, against.terms, hyperparameters, gap),
             PoissonBootstrap.of(chunk.hashes, *columns.table(view.terms, hyperparameters)),
             view.weights,
             SlateSums() if chunk.slot is None else SlateSums.of(chunk, view.terms.weight, view.possible),
@@ -163,6 +171,7 @@ class PolicySums:
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
+            self.sums + other.sums,
             self.paired + other.paired,
             self.bootstrap + other.bootstrap,
             self.weights + other.weights,
@@ -170,27 +179,31 @@ class PolicySums:
         )
 
     @property
+    def mean_reward(self) -> float:
+        """Mean reward of the logged decisions."""
+        return float(self.sums.reward.moments.mean[0])
+
+    @property
     def observed(self) -> tuple[float, float]:
         """The smallest and the largest reward seen; (inf, -inf) before the first."""
-        return self.paired.one.reach.reward
+        return self.sums.reach.reward
 
-    def estimates(self, rewards: tuple[float, float], level: float) -> dict[str, Estimate]:
-        """Each estimator's value with its default interval."""
+    def estimates(self, keys: Sequence[str], rewards: tuple[float, float], level: float) -> dict[str, Estimate]:
+        """Values by these estimators with their default intervals."""
         low, high = rewards
-        return {key: default_interval(self.paired.one, key, low, high, level) for key in ESTIMATORS}
+        return {key: default_interval(self.sums, key, low, high, level) for key in keys}
 
-    def normal(self, level: float) -> dict[str, Estimate]:
-        """Each estimator's value with a normal interval, for comparison."""
-        sums = self.paired.one
-        return {key: normal_interval(sums.point(key), key, level) for key in ESTIMATORS}
+    def normal(self, keys: Sequence[str], level: float) -> dict[str, Estimate]:
+        """The same with normal intervals, for comparison."""
+        return {key: normal_interval(self.sums.point(key), key, level) for key in keys}
 
-    def bootstrapped(self, level: float, replicates: int, seed: int) -> dict[str, Estimate]:
-        """Each estimator's value with the bootstrap's percentiles, for comparison."""
-        columns, drawn = self.paired.one.columns, self.bootstrap.replicates(replicates, seed)
+    def bootstrapped(self, keys: Sequence[str], level: float, replicates: int, seed: int) -> dict[str, Estimate]:
+        """The same with the bootstrap's percentiles, for comparison."""
+        columns, drawn = self.sums.columns, self.bootstrap.replicates(replicates, seed)
         found = {}
-        for key, kind in ESTIMATORS.items():
-            point = self.paired.one.point(key)
-            low, high = estimator_interval(columns, drawn, kind.ratios, level)
+        for key in keys:
+            point = self.sums.point(key)
+            low, high = estimator_interval(columns, drawn, ESTIMATORS[key].ratios, level)
             found[key] = Estimate(
                 key, point.value, low, high, point.n, point.effective_sample_size, "Poisson bootstrap", False
             )
@@ -199,6 +212,3 @@ class PolicySums:
     def difference(self, rewards: tuple[float, float], level: float) -> Estimate:
         """How much more the policy earns than the one it is compared with, on the same decisions."""
         return default_difference(self.paired, JUDGED_BY, *rewards, level)
-
-
-ALL_COLUMNS = columns_of(ESTIMATORS)

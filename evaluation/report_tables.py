@@ -35,10 +35,10 @@ def tables(evaluation: Evaluation) -> Iterator[str]:
 def _estimates(evaluation: Evaluation) -> str:
     rows = []
     for policy in _in_order(evaluation):
-        for index, (key, kind) in enumerate(ESTIMATORS.items()):
+        for index, key in enumerate(policy.estimates):
             one, normal, drawn = policy.estimates[key], policy.normal[key], policy.bootstrap[key]
             cells = (
-                f"<td>{escape(kind.title)}</td>{page.number_cell(one.value)}{_believed(one)}{page.range_cell(normal)}"
+                f"<td>{escape(ESTIMATORS[key].title)}</td>{page.number_cell(one.value)}{_believed(one)}{page.range_cell(normal)}"
                 f"{page.range_cell(drawn)}{page.count_cell(one.effective_sample_size)}"
             )
             head = _head(evaluation, policy) if index == 0 else ""
@@ -52,9 +52,10 @@ def _head(evaluation: Evaluation, policy: PolicyEvaluation) -> str:
     verdict = policy.gate.verdict
     label = "compared with" if policy.name == evaluation.against else VERDICT_NAMES[verdict]
     reasons = escape("; ".join((*policy.gate.reasons, *policy.gate.warnings)))
+    name, rows = escape(policy.name), len(policy.estimates)
     return (
-        f'<th scope="rowgroup" rowspan="{len(ESTIMATORS)}">{escape(policy.name)}<br><span class="tag {verdict}">{label}'
-        f'</span><br><span class="why">{reasons}</span></th>'
+        f'<th scope="rowgroup" rowspan="{rows}">{name}<br><span class="tag {verdict}">{label}</span><br>'
+        f'<span class="why">{reasons}</span></th>'
     )
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+from evaluation.bootstrap import REPLICATES
 from evaluation.columns import Hyperparameters
 from evaluation.evaluate import Choices
 
 FIXED_OFFERS = 20
-REPLICATES = 10_000
+
 ASKED = Choices(fixed_offers=FIXED_OFFERS, replicates=REPLICATES)
 
 

@@ -36,12 +36,18 @@ class NoSuchLoop(ValueError):
 
 
 def evaluate_loop(
-    engine: Engine, request: EvaluationRequest, *, features: bool = False, progress: Progress | None = None
+    engine: Engine,
+    request: EvaluationRequest,
+    *,
+    features: bool = False,
+    each_feature: bool = False,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate policies on a loop's own log; late outcomes count, where the loop lets them.
 
     Without policies in the request, ``LOOP_POLICIES`` and the most served offers are evaluated. With ``features`` the
-    log is read once more to tell what each namespace is worth to the loop's learning setting.
+    log is read once more to tell what each namespace is worth to the loop's learning setting, and with
+    ``each_feature`` each single feature too.
 
     Raises:
         NoSuchLoop: names it.
@@ -61,7 +67,9 @@ def evaluate_loop(
         holdout, interactions = HoldoutArm(watched, target, loop.holdout.share), watched.watch(interactions)
     found = evaluate(Interactions(interactions), targets, choices, model=model, holdout=holdout, progress=progress)
     if features and found.n:
-        worth = feature_report(Interactions(_between(engine, request)), loop, level=request.choices.level)
+        worth = feature_report(
+            Interactions(_between(engine, request)), loop, features=each_feature, level=request.choices.level
+        )
         found = replace(found, features=worth)
     return found
 

@@ -93,7 +93,9 @@ def test_events_without_time_or_order_are_used(events: Events) -> None:
 
 
 DIRTY: list[tuple[dict[str, Any] | str, str, int]] = [
-    ({"EventId": "x", "RewardValue": 1.0}, "_label_cost: missing", 0),
+    ({"EventId": "x", "RewardValue": 1.0}, "line: an observation without its decision", 0),
+    ({"checkpoint_info": {"reward_function_type": 0}}, "line: a checkpoint", 0),
+    (without("_label_cost"), "_label_cost: missing", 0),
     ({**without("_label_cost"), "_outcomes": []}, "_label_cost: several slots", 0),
     ({**EVENT, "_skipLearn": True}, "_skipLearn: set", 0),
     ({**EVENT, "_label_cost": "?"}, "_label_cost: not a number", 0),
