@@ -15,7 +15,7 @@ from adapters.snapshots import SnapshotStore
 from decision_service.access import Admin, Reader
 from decision_service.api import NOT_FOUND, PROBLEMS
 from decision_service.evaluation_schemas import EvaluationIn, EvaluationOut, EvaluationsOut
-from decision_service.problems import Problem, bad_field, not_found
+from decision_service.problems import Problem, ProblemOut, bad_field, not_found
 from decision_service.serving import utc_now
 from decision_service.shapes import Id, LoopName
 from decision_service.state import Service
@@ -26,7 +26,9 @@ from evaluation.slices import Slices
 WAIT_SECONDS = 30.0
 LOOK_EVERY_SECONDS = 0.1
 ENDED = frozenset({"done", "failed"})
-CONFLICT: dict[int | str, dict[str, Any]] = {409: {"description": "There is an evaluation of that id."}}
+CONFLICT: dict[int | str, dict[str, Any]] = {
+    409: {"model": ProblemOut, "description": "There is an evaluation of that id."},
+}
 router = APIRouter(responses=PROBLEMS)
 
 
@@ -101,7 +103,7 @@ async def get_evaluation(evaluation_id: Id, request: Request, caller: Reader) ->
 
 @router.get(
     "/v1/evaluations/{evaluation_id}/report", tags=["evaluations"], summary="The report as a page",
-    response_class=HTMLResponse, responses=NOT_FOUND,
+    response_class=Response, responses=NOT_FOUND | {200: {"content": {"text/html": {}}, "description": "The page."}},
 )  # fmt: skip
 async def get_report(evaluation_id: Id, request: Request, caller: Reader) -> HTMLResponse:
     """One page that opens without a network. 404 before the evaluation is done."""

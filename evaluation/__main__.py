@@ -21,13 +21,14 @@ from adapters.interaction_log import read_interactions
 from adapters.settings import load_settings
 from adapters.tables import make_engine
 from evaluation import fairness_report, open_bandit, report, search_command
+from evaluation.bootstrap import REPLICATES
 from evaluation.columns import DEFAULT_HYPERPARAMETERS, Hyperparameters
 from evaluation.estimators import ESTIMATORS
 from evaluation.evaluate import Choices, Evaluation
 from evaluation.fairness import ITEM_KEYS, FairnessUnavailable, TooManyGroups, compare_groups
 from evaluation.lightgbm_rewards import BoostingUnavailable
 from evaluation.policy_names import FORMS
-from evaluation.request import FIXED_OFFERS, REPLICATES, EvaluationRequest
+from evaluation.request import FIXED_OFFERS, EvaluationRequest
 from evaluation.reward_choice import REWARD_MODELS
 from evaluation.run import evaluate_file, evaluate_loop
 

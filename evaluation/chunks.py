@@ -57,6 +57,11 @@ class Chunk:
         """How many decisions these are."""
         return len(self.reward)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether these are numbers of the chosen actions alone, without what else there was to choose from."""
+        return not self.decisions and len(self.row) == self.n
+
     def per_decision(self, values: FloatArray) -> FloatArray:
         """Sum over each decision's actions: (m,) becomes (n,)."""
         return np.bincount(self.row, weights=values, minlength=self.n).astype(np.float64)

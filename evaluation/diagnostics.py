@@ -71,7 +71,7 @@ class LogDiagnostics:
     def of(cls, chunk: Chunk) -> Self:
         """Take a chunk's decisions."""
         drift = RewardDrift.of(chunk.at, chunk.reward)
-        if chunk.served is None and not chunk.decisions:
+        if chunk.served is None and chunk.is_flat:
             # A log of the chosen actions alone does not tell what else there was to choose from.
             return cls(drift=drift)
         return cls(

@@ -213,11 +213,10 @@ class Weights:
         weight = importance_weights(chunk.propensity, target[chunk.chosen])
         if chunk.served is None:
             # A log of the chosen actions alone does not tell how much the target wanted of others.
-            is_flat = not chunk.decisions and len(chunk.row) == chunk.n
             return cls.of(
                 weight,
                 chunk.reward,
-                np.ones(chunk.n) if is_flat else chunk.per_decision(target),
+                np.ones(chunk.n) if chunk.is_flat else chunk.per_decision(target),
                 None,
                 most_wanted=float(target.max(initial=0.0)),
                 least_propensity=float(chunk.propensity.min(initial=1.0)),

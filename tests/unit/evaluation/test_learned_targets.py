@@ -143,7 +143,7 @@ def test_a_log_without_contexts_cannot_be_learned_from(contextual_log: Contextua
         ProgressiveTarget(SETTING, LOOP)(bare)
 
 
-def test_of_several_slots_the_first_is_evaluated_and_learned_among_what_was_left_to_it(
+def test_of_several_slots_each_is_evaluated_and_learned_among_what_was_left_to_it(
     contextual_log: ContextualLog,
 ) -> None:
     plain = contextual_log(300)
@@ -156,17 +156,20 @@ def test_of_several_slots_the_first_is_evaluated_and_learned_among_what_was_left
             SlotDecision(chosen, given, 0.5, 0.5, "top", 0, {"place": "top"}, None, ("a2",)),
             SlotDecision(2, Distribution((0.0, 0.0, 1.0), (0.0, 0.0, 1.0)), 1.0, 0.5, "below", 1),
         )
-        asked.append(replace(one, decision=replace(one.decision, slots=slots)))
+        asked.append(replace(one, decision=replace(one.decision, slots=slots), slot_rewards=(one.reward, 0.0)))
     target = ProgressiveTarget(SETTING, LOOP)
     given = probabilities(asked, target).reshape(-1, 3)
-    assert given.sum(axis=1) == pytest.approx(np.ones(300))
-    assert np.all(given[:, 2] == 0.0)
-    assert given[:, :2].min() >= LOOP.exploration_floor / 2 - 1e-12
+    assert given.sum(axis=1) == pytest.approx(np.ones(600))
+    top, below = given[::2], given[1::2]
+    assert np.all(top[:, 2] == 0.0)
+    assert top[:, :2].min() >= LOOP.exploration_floor / 2 - 1e-12
+    shown = [one.decision.slots[0].chosen for one in asked]
+    assert np.all(below[np.arange(300), shown] == 0.0)
     learner = VowpalPolicy(SETTING)
     for one in asked:
-        learner.learn(list(lessons(replace(one, slot_rewards=(one.reward, 0.0))))[:1])
+        learner.learn(list(lessons(one)))
     view = slot_view(asked[0].decision, 0)
     learned = ProgressiveTarget(SETTING, LOOP, target.save())
-    assert probabilities(asked[:1], learned) == pytest.approx(
+    assert probabilities(asked[:1], learned)[:3] == pytest.approx(
         serve(LOOP, view, learner.distribution(view.context, view.actions)), abs=1e-6
     )
