@@ -20,8 +20,8 @@ from adapters.tables import jobs
 KINDS = (
     "precompute", "precompute_cells", "precompute_similarity", "precompute_thresholds", "prune_snapshots", "retention",
 )  # fmt: skip
-# What is asked for by routes of its own, with arguments.
-OWN_ROUTES = ("evaluate",)
+# What is asked for by routes of its own with arguments, or by the clock alone.
+OWN_ROUTES = ("auto_optimise", "evaluate")
 # A job whose worker died so often is to blame itself.
 MOST_ATTEMPTS = 3
 MOST_LISTED = 100

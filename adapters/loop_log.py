@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from adapters.apprentice import count_matches
 from adapters.copying import copy_rows
 from adapters.erasure import LoopErasures
 from adapters.interaction_log import outcome_from_row, position_key
@@ -30,6 +31,7 @@ from adapters.tables import (
 from contextual_bandit import events
 from contextual_bandit.history import SEGMENTS
 from contextual_bandit.joined import ACTIVATION_KIND, MOST_ORPHANS, Batch, Closed, JoinState, Open, Revision, UnitChange
+from contextual_bandit.slots import use_of
 from contextual_bandit.types import Decision, Outcome
 
 
@@ -161,6 +163,7 @@ class LoopLog:
             first = [Revision(closed, 0, None, False) for closed in batch.closed]
             self._write_interactions([*first, *batch.revised], generation)
             self._write_performance(batch)
+            count_matches(connection, self.loop, batch.closed)
             self._write_unit_changes(batch.unit_changes)
             copy_rows(
                 connection,
@@ -281,7 +284,7 @@ class LoopLog:
              "set_aside", "slot_rewards"),
             [
                 (self.loop, c.sequence, revision.number, c.decision.decision_id, c.opened_at, c.closed_at, c.reward,
-                 c.decision.use, generation, revision.set_aside, list(c.slot_rewards) or None)
+                 use_of(c.decision), generation, revision.set_aside, list(c.slot_rewards) or None)
                 for revision in revisions for c in (revision.closed,)
             ],
         )  # fmt: skip

@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(default=Path("var"), description="Folder of the private servers, logs and reports.")
     admin_key: SecretStr | None = Field(default=None, description="An API key with every right.")
+    cors_origins: str | None = Field(
+        default=None, description="Origins whose pages may call, with commas between; absent = none."
+    )
     host: str = Field(default="127.0.0.1", description="Address the decision service binds.")
     port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 = any free one.")
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes of the decision service.")

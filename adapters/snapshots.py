@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import redis
-from sqlalchemy import Engine, Row, delete, select, update
+from sqlalchemy import Engine, Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.streams import VERSIONS_KEY
@@ -21,6 +21,16 @@ _table = policy_snapshots
 def snapshot_id(loop: str, generation: int, trained_through: int) -> str:
     """A snapshot's name: loop, generation and the last interaction it learned from."""
     return f"{loop}-g{generation}-{trained_through}"
+
+
+def snapshot_generation(snapshot_id: str) -> int:
+    """The generation of a snapshot by its name; 0 where there is none.
+
+    >>> snapshot_generation("my-g3-loop-g12-4711"), snapshot_generation("")
+    (12, 0)
+    """
+    generation = snapshot_id.rpartition("-g")[2].partition("-")[0]
+    return int(generation) if generation.isdigit() else 0
 
 
 class SnapshotStore:
@@ -71,6 +81,17 @@ class SnapshotStore:
         with self._engine.connect() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _snapshot(row)
+
+    def model_times(self, loop: str) -> tuple[datetime, datetime] | None:
+        """When the loop's model began (its generation's base), and when it was last published; None without one."""
+        snapshot = self.newest(loop, published=True)
+        if snapshot is None:
+            return None
+        mine = (_table.c.loop == loop) & (_table.c.generation == snapshot.generation)
+        query = select(func.min(_table.c.created_at), func.max(_table.c.published_at)).where(mine)
+        with self._engine.connect() as connection:
+            created_at, published_at = connection.execute(query).one()
+        return created_at, published_at
 
     def newest_published_id(self, loop: str) -> str | None:
         """The name of the snapshot that services should serve."""

@@ -310,6 +310,50 @@ evaluations = Table(
     Index(None, "loop", "created_at"),
 )
 
+operations = Table(
+    "operations",
+    metadata,
+    Column("operation_id", Text, primary_key=True),
+    Column("loop", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("progress", Float, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("detail", JSONB, nullable=False),
+    Column("model", LargeBinary),
+    Column("error", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("actor", Text, nullable=False),
+    _at("created_at"),
+    _at("updated_at"),
+    Column("ended_at", DateTime(timezone=True)),
+    Index(None, "loop", "created_at"),
+)
+
+apprentice_counts = Table(
+    "apprentice_counts",
+    metadata,
+    Column("loop", Text, primary_key=True),
+    Column("counts", JSONB, nullable=False),
+    _at("updated_at"),
+)
+
+installation_keys = Table(
+    "installation_keys",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("secret", LargeBinary, nullable=False),
+    _at("created_at"),
+)
+
+personalizer_settings = Table(
+    "personalizer_settings",
+    metadata,
+    Column("loop", Text, primary_key=True),
+    Column("settings", JSONB, nullable=False),
+    _at("updated_at"),
+)
+
 audit_log = Table(
     "audit_log",
     metadata,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import orjson
@@ -55,6 +56,14 @@ class ServiceMetrics:
         self.outcomes = Counter("offerloop_outcomes", "Outcomes accepted", ["loop"])
         self.activities = Counter("offerloop_activities", "Activities accepted")
         self.swaps = Counter("offerloop_snapshot_swaps", "Snapshots swapped in", ["loop"])
+        # Finding a counter by its labels costs more than counting.
+        self._counter_of = cache(lambda route, status: self.requests.labels(route, str(status)))
+        self._seconds_of = cache(self.seconds.labels)
+
+    def note_request(self, route: str, status: int, seconds: float) -> None:
+        """Count and time an answer."""
+        self._counter_of(route, status).inc()
+        self._seconds_of(route).observe(seconds)
 
 
 class LearnerMetrics:

@@ -18,10 +18,13 @@ from rich.table import Table
 
 from adapters.installation import Installation, open_installation
 from adapters.settings import Settings
-from benchmarks import rank, rules
+from benchmarks import learn, ope, rank, rules
+from benchmarks.processes import CannotMeasure
 
 Measure: TypeAlias = Callable[[Installation, int, float, Callable[[str], None]], dict[str, Any]]
-BENCHMARKS: Mapping[str, Measure] = {"rank": rank.measure, "rules": rules.measure}
+BENCHMARKS: Mapping[str, Measure] = {
+    "rank": rank.measure, "rules": rules.measure, "learn": learn.measure, "ope": ope.measure,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 settings = Settings(database_url=None, redis_url=None, data_dir=Path(folder))
                 with open_installation(settings) as installation:
                     results |= BENCHMARKS[name](installation, chosen.pairs, chosen.seconds, console.print)
-    except rank.CannotMeasure as error:
+    except CannotMeasure as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     results |= {

@@ -15,14 +15,16 @@ from fastapi import FastAPI
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+RegionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 LoopName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Moment = Annotated[AwareDatetime, Field(strict=False)]
 ELIGIBLE = 20
 
 
 class In(BaseModel):
     """A request body: unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class CandidateIn(In):
@@ -30,6 +32,15 @@ class CandidateIn(In):
 
     offer_id: Id
     features: dict[str, Any] = {}
+
+
+class SlotIn(In):
+    """One place among several."""
+
+    id: Id | None = None
+    features: dict[str, Any] = {}
+    baseline: Id | None = None
+    exclude: list[Id] = []
 
 
 class RankIn(In):
@@ -40,8 +51,12 @@ class RankIn(In):
     context: dict[str, Any] = {}
     candidates: list[Id | CandidateIn] | None = Field(None, min_length=1, max_length=1000)
     decision_id: Id | None = None
-    occurred_at: AwareDatetime | None = None
+    occurred_at: Moment | None = None
     defer_activation: bool = False
+    channel: Id | None = None
+    region: RegionName | None = None
+    explain: bool = False
+    slots: Annotated[int, Field(ge=1, le=20)] | list[SlotIn] | None = None
 
 
 class RankedOut(BaseModel):
@@ -49,6 +64,17 @@ class RankedOut(BaseModel):
 
     offer_id: str
     probability: float
+
+
+class RankedSlotOut(BaseModel):
+    """What one slot shows."""
+
+    slot_id: str
+    offer_id: str
+    propensity: float | None
+    ranking: list[RankedOut]
+    code: str | None = None
+    creative: dict[str, str] | None = None
 
 
 class RankOut(BaseModel):
@@ -59,7 +85,12 @@ class RankOut(BaseModel):
     ranking: list[RankedOut]
     policy_id: str
     snapshot_id: str
-    learning_mode: Literal["online", "logging_only"]
+    learning_mode: Literal["online", "apprentice", "logging_only"]
+    use: str = "learn"
+    code: str | None = None
+    creative: dict[str, str] | None = None
+    slots: list[RankedSlotOut] | None = None
+    why: dict[str, Any] | None = None
 
 
 app = FastAPI()
@@ -88,9 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve with the decision service's own uvicorn settings until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--workers", type=int, default=1)
     chosen = parser.parse_args(arguments)
     uvicorn.run(
-        app, host="127.0.0.1", port=chosen.port, log_config=None, access_log=False, timeout_graceful_shutdown=10,
+        "benchmarks.empty_endpoint:app", host="127.0.0.1", port=chosen.port, workers=chosen.workers, log_config=None,
+        access_log=False, timeout_graceful_shutdown=10,
         loop="uvloop", http="httptools",
     )  # fmt: skip
     return 0

@@ -27,7 +27,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from adapters.installation import Installation
-from benchmarks.rank import CannotMeasure
+from benchmarks.processes import CannotMeasure
 from evaluation.arrow import pa, pq
 from evaluation.bootstrap import PoissonBootstrap, estimator_interval
 from evaluation.estimators import ESTIMATORS, columns_of

@@ -12,22 +12,20 @@ import itertools
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import uvloop
 
 from adapters.installation import Installation
-from adapters.weather import WeatherTable
-from benchmarks import client
-from benchmarks.rank import CATEGORIES, CUSTOMERS, CannotMeasure, free_port, running_service
-from contextual_bandit.weather import Observation
+from benchmarks import client, market
+from benchmarks.market import offer_body, rules_of
+from benchmarks.processes import CannotMeasure, free_port, learning, migrate, serving
 
 OFFERS = 20
 BAR = 1.5
 LEAST_REPETITIONS = 5
-REGION = "bench-town"
 PLAIN, DIFFERENT, EQUAL = "plain", "mixed", "equal"
 SIDES = (PLAIN, DIFFERENT, EQUAL)
 WARM_UP_SECONDS = 1.0
@@ -54,8 +52,12 @@ def measure(installation: Installation, repetitions: int, seconds: float, say: C
     """
     repetitions = max(repetitions, LEAST_REPETITIONS)
     port = free_port()
-    with running_service(installation, port):
-        prepare(installation, port)
+    migrate(installation)
+    with ExitStack() as stack:
+        stack.enter_context(serving(installation, port))
+        with learning(installation):
+            market.prepare(installation, port)
+        put_offers(port)
         check(port)
         say(
             f"service is up: {OFFERS} offers without rules, with {len(rules_of(0))} rules each, with as many equal ones"
@@ -118,96 +120,15 @@ def microseconds(port: int, bodies: Sequence[bytes], seconds: float) -> float:
 
 def rank_bodies(side: str) -> list[dict[str, Any]]:
     """One request per known customer over the offers of one side; but for their names equal on all sides."""
-    return [
-        {
-            "customer_id": f"bench-{number}",
-            "channel": "web",
-            "context": {"device": {"kind": ("phone", "desktop")[number % 2]}},
-            "candidates": [f"{side}-{offer}" for offer in range(OFFERS)],
-        }
-        for number in range(CUSTOMERS)
-    ]
+    return market.rank_bodies(candidates=[f"{side}-{offer}" for offer in range(OFFERS)])
 
 
-def prepare(installation: Installation, port: int) -> None:
-    """Region, weather, what customers say of themselves, and the offers; their history is there already."""
-    now = datetime.now(UTC)
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+def put_offers(port: int) -> None:
+    """The same offers three times; customers, their history and the weather are there already."""
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0) as http:
-
-        def put(path: str, body: Mapping[str, Any]) -> None:
-            http.put(path, json=body).raise_for_status()
-
-        put(f"/v1/regions/{REGION}", {"time_zone": "America/Los_Angeles", "country": "US", "subdivision": "WA"})
-        rain = Observation(temperature_c=11.0, precipitation_mm=6.0, condition="rain")
-        days = [(midnight + timedelta(days=shift), rain) for shift in (-1, 0, 1)]
-        WeatherTable(installation.engine).put_all(REGION, days, "benchmark", now)
-        for number in range(CUSTOMERS):
-            body = {
-                "demographics": {"occupation": ("student", "employee")[number % 2], "household_size": number % 5 + 1},
-                "preferences": {"likes": "garden"},
-                "consents": {"personalise": True},
-                "age": 40 + number % 20,
-                "region": REGION,
-            }
-            put(f"/v1/customers/bench-{number}", body)
         for side, number in itertools.product(SIDES, range(OFFERS)):
-            body = {
-                "category": CATEGORIES[number % len(CATEGORIES)],
-                "features": {"price_band": ("low", "middle", "high")[number % 3]},
-                "discount": 0.05 * (number % 6),
-                "priority": number,
-                "rules": {PLAIN: [], DIFFERENT: rules_of(number), EQUAL: rules_of(0)}[side],
-            }
-            put(f"/v1/offers/{side}-{number}", body)
-
-
-def rules_of(number: int) -> list[dict[str, Any]]:
-    """Ten rules that all pass, of the kinds that shops have; no two numbers have one in common."""
-    # What is unknown does not pass, so a rule against a holiday or a taste says that none is fine too.
-    conditions: dict[str, dict[str, Any]] = {
-        "segment": {"fact": "customer.segment", "in": ["transactions_only", "both", f"tier-{number}"]},
-        "region": {
-            "any": [
-                {"fact": "request.region", "in": [f"region-{number}", REGION]},
-                {"fact": "customer.region", "is": f"region-{number}"},
-            ]
-        },
-        "channel": {"fact": "request.channel", "in": [f"partner-{number}", "app", "web"]},
-        "weather": {
-            "any": [
-                {"fact": "weather.condition", "in": ["drizzle", "rain", "thunder", f"storm-{number}"]},
-                {"fact": "weather.precipitation", "is": "heavy"},
-            ]
-        },
-        "season": {
-            "all": [
-                {"fact": "season.season", "in": ["winter", "spring", "summer", "autumn"]},
-                {
-                    "any": [
-                        {"fact": "season.holiday", "known": False},
-                        {"not": {"fact": "season.holiday", "is": f"holiday-{number}"}},
-                    ]
-                },
-            ]
-        },
-        "age": {"fact": "customer.age", "between": [18 + number, 90]},
-        "consent": {
-            "all": [
-                {"fact": "customer.consents", "has": "personalise"},
-                {"not": {"fact": "customer.consents", "has": f"no-partner-{number}"}},
-            ]
-        },
-        "priority": {"fact": "offer.priority", "at_least": number},
-        "taste": {
-            "any": [
-                {"fact": "preferences.likes", "known": False},
-                {"fact": "preferences.likes", "in": [f"theme-{number}", "garden"]},
-            ]
-        },
-        "household": {"not": {"fact": "demographics.household_size", "more_than": 6 + number}},
-    }
-    return [{"code": code, "require": require} for code, require in conditions.items()]
+            rules = {PLAIN: [], DIFFERENT: rules_of(number), EQUAL: rules_of(0)}[side]
+            http.put(f"/v1/offers/{side}-{number}", json=offer_body(number) | {"rules": rules}).raise_for_status()
 
 
 def check(port: int) -> None:

@@ -17,10 +17,21 @@ from contextual_bandit.slots import (
     all_fallback,
     baseline_order,
     gone_indices,
+    own_seed,
     slot_context,
     slot_seed,
 )
-from contextual_bandit.types import Action, Context, Decision, Distribution, Features, Removed, SlotDecision, Use
+from contextual_bandit.types import (
+    Action,
+    Context,
+    Decision,
+    Distribution,
+    Features,
+    OwnChoice,
+    Removed,
+    SlotDecision,
+    Use,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +74,14 @@ def decide(loop: LoopConfig, serving: ServingPolicy, moment: Moment, choice: Cho
     """Pick one action with an exact probability.
 
     In mode ``online`` the loop's policy decides; in ``apprentice`` and ``logging_only`` the sender's first action
-    is served with probability 1. Customers of the holdout get the baseline or no offer. Without an action the fallback
-    is served, with no probability.
+    is served with probability 1. An apprentice's own choice is logged beside it, and learned. Customers of the holdout
+    get the baseline or no offer. Without an action the fallback is served, with no probability.
     """
     decision = _undecided(loop, serving, moment, choice)
     if not choice.actions:
         return as_fallback(decision, choice.removed, choice.fallback)
+    if decision.use == "baseline" and loop.learning_mode == "apprentice":
+        decision = replace(decision, own=_own_choices(loop, serving.policy, decision, ({},)))
     policy: Policy = serving.policy
     if decision.use == "holdout" and loop.holdout.serves == "no_offer":
         decision = _nothing_offered(decision, choice)
@@ -117,6 +130,9 @@ def decide_slots(
         removed = _nothing_offered(decision, choice).removed
         return replace(all_fallback(decision, choice.fallback), removed=removed, use="holdout")
     numbers = [uniform_number(loop.loop, slot_seed(moment.decision_id, index)) for index in range(len(asked))]
+    if decision.use == "baseline" and loop.learning_mode == "apprentice":
+        own = _own_choices(loop, serving.policy, decision, [slot.features for slot in asked])
+        decision = replace(decision, own=own)
     if decision.use == "learn":
         slots = _by_policy(loop, serving.policy, decision, numbers)
         tiers = None if priorities is None else (tuple(priorities),) * len(asked)
@@ -207,6 +223,23 @@ def _by_policy(
             known.append((slot.features, found))
         slots.append(replace(slot, distribution=found, draw=number))
     return tuple(slots)
+
+
+def _own_choices(
+    loop: LoopConfig, policy: Policy, decision: Decision, slots: Sequence[Features]
+) -> tuple[OwnChoice, ...]:
+    """What the model itself would show in each slot: its own draw, by a number that the served one does not depend on.
+
+    ``slots`` are the features of each.
+    """
+    found = []
+    for index, features in enumerate(slots):
+        given = tuple(policy.distribution(slot_context(decision.context, features), decision.actions))
+        served = serve(loop, replace(decision, use="learn", slots=()), given)
+        number = uniform_number(loop.loop, own_seed(decision.decision_id, index))
+        chosen = pick(served, number)
+        found.append(OwnChoice(chosen, Distribution(given, served), served[chosen], number))
+    return tuple(found)
 
 
 def _even(count: int) -> tuple[float, ...]:

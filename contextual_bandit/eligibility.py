@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
+from weakref import WeakValueDictionary
 
 from contextual_bandit.features import LOOSE_NAMESPACE
-from contextual_bandit.rules import BadRule, Compiled, Fact, Facts, Memo, compile_rule
+from contextual_bandit.rules import BadRule, Compiled, Fact, Facts, Memo, Scope, compile_rule
 from contextual_bandit.schema import path_of
 from contextual_bandit.types import SENSITIVE_TAGS, Context, Offer, Removed, Rule
 
@@ -66,10 +68,58 @@ class PreparedRule:
 class LoopRules:
     """A loop's own rules, ready to be asked of every offer."""
 
-    rules: tuple[PreparedRule, ...] = ()
+    rules: RuleList
 
 
-NO_RULES = LoopRules()
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class RuleList:
+    """Rules in the order in which they are asked; equal lists are one object.
+
+    ``shared`` are those not about the offer, which fall alike for all offers of a request; ``own`` the others. Each
+    stands with its place in the list.
+    """
+
+    shared: tuple[tuple[int, PreparedRule], ...]
+    own: tuple[tuple[int, PreparedRule], ...]
+
+    def reason(self, scope: Scope, failed: Failed) -> str | None:
+        """Of the first rule that does not hold; unknown is not enough."""
+        found = failed.get(self)
+        if found is None:
+            found = failed[self] = self._first_shared(scope)
+        place, reason = found
+        for index, rule in self.own:
+            if index > place:
+                break
+            if not rule.require.evaluate(scope):
+                return rule.reason
+        return reason
+
+    def _first_shared(self, scope: Scope) -> tuple[int, str | None]:
+        for index, rule in self.shared:
+            if not rule.require.evaluate(scope):
+                return index, rule.reason
+        return MOST_RULES, None
+
+
+# By list: where the first shared rule stands that does not hold, and its reason. It belongs to one request.
+Failed: TypeAlias = dict[RuleList, tuple[int, str | None]]
+_RULE_LISTS: WeakValueDictionary[tuple[tuple[str, str], ...], RuleList] = WeakValueDictionary()
+
+
+def _rule_list(rules: Sequence[PreparedRule]) -> RuleList:
+    key = tuple((rule.reason, rule.require.text) for rule in rules)
+    found = _RULE_LISTS.get(key)
+    if found is None:
+        places = list(enumerate(rules))
+        found = _RULE_LISTS[key] = RuleList(
+            tuple((place, rule) for place, rule in places if not rule.require.about_offer),
+            tuple((place, rule) for place, rule in places if rule.require.about_offer),
+        )
+    return found
+
+
+NO_RULES = LoopRules(_rule_list(()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +133,7 @@ class PreparedOffer:
     facts: Facts
     sensitive: tuple[str, ...]
     minimum_age: int | None
-    rules: tuple[PreparedRule, ...]
+    rules: RuleList
 
 
 def situate(
@@ -193,12 +243,16 @@ def offer_facts(offer: Offer) -> Facts:
 
 
 def reason_against(
-    prepared: PreparedOffer, situation: Situation, loop_rules: LoopRules = NO_RULES, memo: Memo | None = None
+    prepared: PreparedOffer,
+    situation: Situation,
+    loop_rules: LoopRules = NO_RULES,
+    memo: Memo | None = None,
+    failed: Failed | None = None,
 ) -> str | None:
     """The code of the first gate that removes the offer (one of ``REASONS``), or None when it is eligible.
 
     An offer is valid from ``valid_from`` (inclusive) to ``valid_to`` (exclusive). One that names channels or regions
-    is removed when the request's is another or unknown. A memo belongs to one situation.
+    is removed when the request's is another or unknown. ``memo`` and ``failed`` belong to one situation.
     """
     offer = prepared.offer
     if offer.status != "active":
@@ -211,9 +265,12 @@ def reason_against(
         return "channel"
     if offer.regions and situation.region not in offer.regions:
         return "region"
-    return _reason_of_sensitivity(prepared, situation) or _reason_of_rules(
-        prepared, situation, loop_rules, {} if memo is None else memo
-    )
+    reason = _reason_of_sensitivity(prepared, situation)
+    if reason is not None:
+        return reason
+    scope = (situation.facts, prepared.facts, {} if memo is None else memo)
+    failed = {} if failed is None else failed
+    return prepared.rules.reason(scope, failed) or loop_rules.rules.reason(scope, failed)
 
 
 def _reason_of_sensitivity(prepared: PreparedOffer, situation: Situation) -> str | None:
@@ -230,18 +287,6 @@ def _reason_of_sensitivity(prepared: PreparedOffer, situation: Situation) -> str
     return None
 
 
-def _reason_of_rules(
-    prepared: PreparedOffer, situation: Situation, loop_rules: LoopRules, memo: Memo
-) -> str | None:  # fmt: skip
-    scope = (situation.facts, prepared.facts, memo)
-    for rules in (prepared.rules, loop_rules.rules):
-        for rule in rules:
-            # Unknown is not enough.
-            if not rule.require.evaluate(scope):
-                return rule.reason
-    return None
-
-
 def split(
     offers: Iterable[PreparedOffer], situation: Situation, loop_rules: LoopRules = NO_RULES
 ) -> tuple[list[PreparedOffer], list[Removed]]:
@@ -249,8 +294,9 @@ def split(
     eligible: list[PreparedOffer] = []
     removed: list[Removed] = []
     memo: Memo = {}
+    failed: Failed = {}
     for prepared in offers:
-        reason = reason_against(prepared, situation, loop_rules, memo)
+        reason = reason_against(prepared, situation, loop_rules, memo, failed)
         if reason is None:
             eligible.append(prepared)
         else:
@@ -276,7 +322,7 @@ def age_from_band(band: str) -> int | None:
     return low if low <= high <= OLDEST else None
 
 
-def _prepared(rules: Sequence[Rule], path: str, kind: str) -> tuple[PreparedRule, ...]:
+def _prepared(rules: Sequence[Rule], path: str, kind: str) -> RuleList:
     if len(rules) > MOST_RULES:
         raise BadRule(path, len(rules), f"more than {MOST_RULES} rules")
     prepared: list[PreparedRule] = []
@@ -288,4 +334,4 @@ def _prepared(rules: Sequence[Rule], path: str, kind: str) -> tuple[PreparedRule
             raise BadRule(f"{path}.{index}.code", rule.code, "another rule has this code")
         codes.add(rule.code)
         prepared.append(PreparedRule(f"{kind}:{rule.code}", compile_rule(rule.require, f"{path}.{index}.require")))
-    return tuple(prepared)
+    return _rule_list(prepared)

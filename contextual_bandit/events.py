@@ -21,6 +21,7 @@ from contextual_bandit.types import (
     Event,
     Features,
     Outcome,
+    OwnChoice,
     Removed,
     SlotDecision,
     SlotName,
@@ -34,7 +35,11 @@ TICK = "tick"
 CONTROL = "control"
 ACTIVITY = "activity"
 SPOOL = "spool"
-TYPES = frozenset({DECISION, OUTCOME, ACTIVATION, TICK, CONTROL, ACTIVITY, SPOOL})
+# A decision that another service closed, with its reward.
+IMPORTED = "imported"
+# An answer to a rank call whose id stands for another decision: no decision itself, and never learned from.
+RANK_REPEATED = "rank_repeated"
+TYPES = frozenset({DECISION, OUTCOME, ACTIVATION, TICK, CONTROL, ACTIVITY, SPOOL, IMPORTED, RANK_REPEATED})
 
 
 class BadEvent(ValueError):
@@ -97,7 +102,7 @@ def position_time(event_id: str) -> datetime:
 def decision_payload(decision: Decision) -> dict[str, Any]:
     """A decision as JSON; Affinity features become columns when all actions share their names."""
     names, rows = _columns([action.affinity for action in decision.actions])
-    return {
+    payload = {
         "loop": decision.loop,
         "decision_id": decision.decision_id,
         "decided_at": to_text(decision.decided_at),
@@ -119,6 +124,30 @@ def decision_payload(decision: Decision) -> dict[str, Any]:
         "dropped": decision.dropped,
         "took_units": decision.took_units,
     }
+    if decision.own:
+        payload["own"] = [_own_payload(one) for one in decision.own]
+    return payload
+
+
+def imported_payload(decision: Decision, rewards: Sequence[float], given: Any) -> dict[str, Any]:
+    """A decision that another service closed: one reward for each slot, and the features under their names there."""
+    return {**decision_payload(decision), "rewards": list(rewards), "given": given}
+
+
+def imported_rewards(payload: Mapping[str, Any], decision: Decision) -> tuple[float, ...]:
+    """The rewards of an imported decision's slots.
+
+    Raises:
+        BadEvent: they are not one finite number for each slot.
+    """
+    rewards = payload.get("rewards")
+    if (
+        not isinstance(rewards, list)
+        or len(rewards) != len(decision.slots)
+        or not all(isinstance(one, int | float) and isfinite(one) for one in rewards)
+    ):
+        raise BadEvent(f"imported decision {decision.decision_id!r} has the rewards {rewards!r}")
+    return tuple(float(one) for one in rewards)
 
 
 def limited_payload(decision: Decision, fallback: Action, preferred: Sequence[int] | None = None) -> dict[str, Any]:
@@ -188,6 +217,7 @@ def decision_from(payload: Mapping[str, Any]) -> Decision:
         sources=payload.get("sources", {}),
         dropped=tuple(payload.get("dropped", ())),
         took_units=payload.get("took_units", 0),
+        own=tuple(_own_from(one) for one in payload.get("own", ())),
     )
     if "limited" in payload:
         try:
@@ -245,6 +275,15 @@ def outcome_from(payload: Mapping[str, Any], received_at: datetime) -> Outcome:
         final=payload["final"],
         slot=payload.get("slot"),
     )
+
+
+def _own_payload(own: OwnChoice) -> list[Any]:
+    return [own.chosen, own.distribution.policy, own.distribution.served, own.propensity, own.draw]
+
+
+def _own_from(raw: Sequence[Any]) -> OwnChoice:
+    chosen, policy, served, propensity, draw = raw
+    return OwnChoice(chosen, Distribution(tuple(policy), tuple(served)), propensity, draw)
 
 
 def _action_payload(action: Action) -> list[Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Literal
 
 from contextual_bandit.thresholds import RfmThresholds
@@ -93,6 +94,18 @@ class FeatureSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class AutoOptimisation:
+    """Look for better learning settings every ``frequency_days`` from ``start`` on, and apply one that is shown better.
+
+    Without ``start`` the first search is due at once.
+    """
+
+    is_enabled: bool = False
+    frequency_days: int = 28
+    start: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoopConfig:
     """A loop's settings. ``exploration_floor`` is the total probability mass spread over the eligible offers.
 
@@ -104,6 +117,8 @@ class LoopConfig:
     ``region`` is where a request without one takes place. ``sales_dates`` are days of the year ("11-27"). ``rfm`` are
     the loop's own limits of quintiles; without them those hold that a job computed of all customers.
     ``lookback_days``: generations are trained on so many days of the log, and renewed as the window moves.
+    ``model_retrain_days``: a changed learning setting is trained on so many days of it; without, as far as the loop
+    looks back.
     """
 
     loop: str
@@ -131,8 +146,20 @@ class LoopConfig:
     sales_dates: tuple[str, ...] = ()
     rfm: RfmThresholds | None = None
     lookback_days: float | None = None
+    model_retrain_days: float | None = None
+    auto_optimisation: AutoOptimisation = field(default_factory=AutoOptimisation)
 
     @property
     def setting(self) -> LearningSetting:
         """What the loop's policy is trained by."""
         return LearningSetting(self.arguments, self.reward.low, self.reward.high)
+
+    @property
+    def lesson(self) -> tuple[str, RewardDefinition]:
+        """What a model of the loop learns; when it changes, the log is learned again.
+
+        How long rewards are waited for is no part of it: that holds for decisions to come.
+        """
+        plain = RewardDefinition()
+        reward = replace(self.reward, wait_seconds=plain.wait_seconds, late_outcomes=plain.late_outcomes)
+        return self.arguments, reward

@@ -19,6 +19,7 @@ from contextual_bandit.limits import (
     SlotDraw,
     as_fallback,
     drawn_from,
+    mask,
     masked_indices,
 )
 from contextual_bandit.types import (
@@ -28,8 +29,10 @@ from contextual_bandit.types import (
     Distribution,
     Features,
     LoggedInteraction,
+    OwnChoice,
     Removed,
     SlotDecision,
+    Use,
 )
 
 # The namespace of a slot's own features.
@@ -128,6 +131,11 @@ def slot_seed(decision_id: str, index: int) -> str:
     return decision_id if index == 0 else f"{decision_id}\x00{index}"
 
 
+def own_seed(decision_id: str, index: int) -> str:
+    """What the number of an apprentice's own choice derives from: never that of what is served."""
+    return f"{slot_seed(decision_id, index)}\x00own"
+
+
 def slot_context(context: Context, features: Features) -> Context:
     """The context with a slot's own features."""
     return Context({**context.namespaces, SLOT_NAMESPACE: features}) if features else context
@@ -188,11 +196,62 @@ def slot_interactions(interaction: LoggedInteraction) -> Iterator[LoggedInteract
         yield replace(interaction, decision=view, reward=reward, use=use, slot_rewards=())
 
 
-def lessons(interaction: LoggedInteraction) -> Iterator[LoggedInteraction]:
-    """What a policy learns from an interaction: each slot that it filled, among the actions that were left to it."""
-    for one in slot_interactions(interaction):
-        if one.use == "learn":
+def use_of(decision: Decision) -> Use:
+    """What an interaction of a decision is for: one that an apprentice watched is learned, whatever was served."""
+    return "learn" if decision.use == "baseline" and decision.own else decision.use
+
+
+def lessons(interaction: LoggedInteraction, low: float = 0.0, high: float = 1.0) -> Iterator[LoggedInteraction]:
+    """What a policy learns from an interaction: each slot that it filled, among the actions that were left to it.
+
+    An apprentice learns its own choice instead: with the reward of a match where the baseline showed the same, and with
+    the probability of its own draw. The label cannot stand on what was served: that had no other choice.
+
+    Args:
+        interaction: a closed decision.
+        low: smallest reward of the loop.
+        high: largest; what a match is worth.
+    """
+    for index, one in enumerate(slot_interactions(interaction)):
+        if one.decision.use == "baseline" and interaction.decision.own:
+            imitated = _imitation(one, interaction.decision.own[index], low, high)
+            if imitated is not None:
+                yield imitated
+        elif one.use == "learn":
             yield _among_left(one) if interaction.decision.has_slots else one
+
+
+def is_match(decision: Decision, index: int) -> bool:
+    """Whether an apprentice's own choice for a slot is what the slot shows."""
+    slot = decision.slots[index]
+    return slot.fallback is None and decision.own[index].chosen == slot.chosen
+
+
+def miss_reward(low: float, high: float) -> float:
+    """What an apprentice's choice is worth that the baseline did not make: 0, or the least where 0 is no less.
+
+    >>> miss_reward(-1.0, 1.0), miss_reward(5.0, 10.0), miss_reward(-1.0, 0.0)
+    (0.0, 5.0, -1.0)
+    """
+    return 0.0 if low <= 0.0 < high else low
+
+
+def _imitation(one: LoggedInteraction, own: OwnChoice, low: float, high: float) -> LoggedInteraction | None:
+    """One slot's lesson for an apprentice; None where its choice was not to be had, so that it says nothing.
+
+    Its draw is from all actions, so its probability among those left to the slot is in proportion.
+    """
+    view = one.decision
+    out = masked_indices(view)
+    if own.chosen in out:
+        return None
+    left = mask(own.distribution.served, out) if out else own.distribution.served
+    reward = high if own.chosen == view.slots[0].chosen else miss_reward(low, high)
+    given = Distribution(own.distribution.policy, left)
+    slot = replace(
+        view.slots[0], chosen=own.chosen, distribution=given, propensity=left[own.chosen], draw=own.draw
+    )  # fmt: skip
+    return _among_left(replace(one, decision=replace(view, slots=(slot,)), reward=reward))
 
 
 def _among_left(interaction: LoggedInteraction) -> LoggedInteraction:

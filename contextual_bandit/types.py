@@ -184,6 +184,20 @@ class SlotDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnChoice:
+    """What an apprentice would have shown in a slot where the baseline was served.
+
+    ``chosen`` is its own draw from its own distribution (``served``, with floor and promotion) by a number of its own,
+    ``propensity`` the probability of that.
+    """
+
+    chosen: int
+    distribution: Distribution
+    propensity: float
+    draw: float
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """Everything that was known and done when an offer was picked, or one for each of several slots.
 
@@ -192,6 +206,7 @@ class Decision:
     An action that a cap exhausted at the draw stays among ``actions`` with a served probability of 0, and stands in
     ``removed`` too, that of its slot where slots were asked for. ``took_units``: 1 if shows of the chosen offer are
     counted and this one was, 2 if it holds a unit of stock, else 0; where slots were asked for, each slot has its own.
+    ``own`` is what the model of an apprentice chose, one for each slot; empty in the other modes.
     """
 
     loop: str
@@ -212,6 +227,7 @@ class Decision:
     sources: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     took_units: int = 0
+    own: tuple[OwnChoice, ...] = ()
 
     @property
     def chosen(self) -> Action:

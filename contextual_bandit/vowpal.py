@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from math import fsum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pylibvw
@@ -55,7 +55,11 @@ WORDS = {
 LARGEST_BITS = 22
 _OWN = "--quiet --preserve_performance_counters"
 _UNSAFE = re.compile("[\x00-\x20|:%\x7f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
+# Versions of offers whose lines a learner keeps.
+MOST_LINES = 20_000
 _AFFINITY = ord("A")
+# Features as (index, value).
+_Hashed: TypeAlias = list[tuple[int, float]]
 
 
 class BadArguments(ValueError):
@@ -135,7 +139,9 @@ class VowpalPolicy:
         # Among many actions the large action space keeps state with each example: reused ones get other probabilities.
         self._caches = "--large_action_space" not in arguments
         self._cached: dict[tuple[str, int], Any] = {}
+        self._lines: dict[tuple[str, int], tuple[Features, str]] = {}
         self._indices: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
 
     def distribution(self, context: Context, actions: Sequence[Action]) -> tuple[float, ...]:
         """Probability of each action; float32 accuracy, normalised to sum to 1.
@@ -144,20 +150,24 @@ class VowpalPolicy:
             UnusableExample: the features did not parse to one shared example and one per action.
         """
         fresh = self._parse([shared_line(context)], 1)
-        action_examples = []
+        examples = [fresh[0]]
+        known: dict[int, _Hashed] = {}
         try:
             for action in actions:
-                is_kept = action.version > 0 and self._caches
-                example = self._cached.get((action.offer_id, action.version)) if is_kept else None
+                # Only the catalogue's are kept.
+                example = self._cached.get((action.offer_id, action.version))
                 if example is None:
                     example = self._action_example(action)
-                    if is_kept:
+                    if action.version > 0 and self._caches:
                         self._cached[(action.offer_id, action.version)] = example
                     else:
                         fresh.append(example)
-                self._set_affinity(example, action.affinity)
-                action_examples.append(example)
-            examples = [fresh[0], *action_examples]
+                # Offers of a category share one object.
+                hashed = known.get(id(action.affinity))
+                if hashed is None:
+                    hashed = known[id(action.affinity)] = self._hashed(action.affinity)
+                self._put_affinity(example, hashed)
+                examples.append(example)
             pylibvw.vw.predict_multi(self._workspace, examples)
             scores = fresh[0].get_action_scores()
         finally:
@@ -173,9 +183,8 @@ class VowpalPolicy:
             if slot.propensity is None:
                 raise ValueError(f"decision {decision.decision_id!r} has no propensity to learn from")
             label = f"0:{self._cost(interaction.reward)!r}:{slot.propensity!r} "
-            lines = [shared_line(decision.context)]
-            for index, action in enumerate(decision.actions):
-                lines.append((label if index == slot.chosen else "") + _action(action))
+            lines = [shared_line(decision.context), *map(self._action_line, decision.actions)]
+            lines[1 + slot.chosen] = label + lines[1 + slot.chosen]
             examples = self._parse(lines, len(lines))
             for example, action in zip(examples[1:], decision.actions, strict=True):
                 self._set_affinity(example, action.affinity)
@@ -269,17 +278,44 @@ class VowpalPolicy:
             raise UnusableExample(f"{expected} lines parsed to {len(examples)} examples")
         return examples
 
+    def _action_line(self, action: Action) -> str:
+        """The line of an offer, written once for each version of the catalogue's."""
+        key = (action.offer_id, action.version)
+        features, line = self._lines.get(key, (None, ""))
+        if features != action.features:
+            line = _action(action)
+            if action.version > 0:
+                self._lines[key] = action.features, line
+                if len(self._lines) > MOST_LINES:
+                    self._lines.clear()
+        return line
+
     def _action_example(self, action: Action) -> Any:
         (example,) = self._parse([_action(action)], 1)
         return example
 
     def _set_affinity(self, example: Any, affinity: Features) -> None:
-        for _ in range(example.num_features_in(_AFFINITY)):
-            example.pop_feature(_AFFINITY)
+        self._put_affinity(example, self._hashed(affinity))
+
+    def _put_affinity(self, example: Any, hashed: _Hashed) -> None:
+        example.erase_namespace(_AFFINITY)
+        # The third argument is the hash that names given as text would get; these are hashed already.
+        example.push_feature_list(self._workspace, _AFFINITY, 0, hashed)
+
+    def _hashed(self, affinity: Features) -> _Hashed:
+        found = []
         for name, value in affinity.items():
-            token, number = _binary(name, value)
+            # Nearly all are numbers.
+            if type(value) is float and (index := self._numbers.get(name)) is not None:
+                number = value
+            else:
+                token, number = _binary(name, value)
+                index = self._index(token)
+                if type(value) is float:
+                    self._numbers[name] = index
             if number != 0.0:
-                example.push_hashed_feature(_AFFINITY, self._index(token), number)
+                found.append((index, float(number)))
+        return found
 
     def _index(self, token: str) -> int:
         index = self._indices.get(token)
@@ -298,6 +334,20 @@ def shared_line(context: Context) -> str:
     return " ".join(parts) if len(parts) > 1 else "shared |"
 
 
+def context_numbers(context: Context) -> dict[str, dict[str, float]]:
+    """A context's namespaces under the names, and with the numbers, by which Vowpal Wabbit knows its features."""
+    return {_token(name): _numbers(features) for name, features in context.namespaces.items()}
+
+
+def action_numbers(action: Action) -> dict[str, dict[str, float]]:
+    """The same of an action."""
+    return {"O": _numbers(_offer(action)), "A": _numbers(action.affinity)}
+
+
+def _numbers(features: Features) -> dict[str, float]:
+    return dict(_binary(name, value) for name, value in features.items())
+
+
 def _action(action: Action) -> str:
     # The placeholder makes the namespace A exist; its content is replaced for every decision.
     return f"|O {_line(_offer(action))} |A _"
@@ -311,6 +361,8 @@ def _line(features: Features) -> str:
     return " ".join(_feature(name, value) for name, value in features.items())
 
 
+# Few features differ from call to call; 1, 1.0 and True are different ones.
+@lru_cache(maxsize=65536, typed=True)
 def _feature(name: str, value: FeatureValue) -> str:
     token, number = _binary(name, value)
     return token if number == 1.0 else f"{token}:{number!r}"

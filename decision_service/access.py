@@ -5,10 +5,12 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.datastructures import URL
 
 from adapters.keys import Role, fingerprint
 from decision_service.problems import Problem
@@ -77,12 +79,27 @@ class Access:
 
 def is_local(request: Request) -> bool:
     """Whether the call came over loopback and was not passed on by a proxy."""
-    if "x-forwarded-for" in request.headers or "forwarded" in request.headers or request.client is None:
-        return False
+    scope, client, server = request.scope, request.scope.get("client"), request.scope.get("server")
+    host: bytes | None = None
+    for name, value in scope["headers"]:
+        if name in (b"x-forwarded-for", b"forwarded"):
+            return False
+        if name == b"host" and host is None:
+            host = value
     # The name that was asked for counts too: a web page can have its own name point at this machine.
-    return _is_loopback(request.client.host) and _is_loopback(request.url.hostname or "")
+    place = tuple(server) if server else None
+    return client is not None and _is_loopback(client[0]) and _names_this_machine(host, place)
 
 
+@lru_cache(maxsize=1024)
+def _names_this_machine(host: bytes | None, server: tuple[str, int | None] | None) -> bool:
+    """Whether the address that was asked for, by its header or else by the socket, is loopback."""
+    headers = [] if host is None else [(b"host", host)]
+    url = URL(scope={"scheme": "http", "server": server, "path": "/", "query_string": b"", "headers": headers})
+    return _is_loopback(url.hostname or "")
+
+
+@lru_cache(maxsize=1024)
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -16,13 +15,12 @@ from adapters.interaction_log import StoredDecision, find_decision, position_key
 from adapters.spool import SPOOLED
 from adapters.streams import ACTIVITY_STREAM, applied_key, decided_key, loop_stream
 from contextual_bandit import events
-from contextual_bandit.decide import ranking
 from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig
 from contextual_bandit.profile import Activity
 from contextual_bandit.reward import DIRECT, RewardOutOfRange, UnusableAmount, outcome_value
-from contextual_bandit.slots import slot_view
 from contextual_bandit.types import Decision
 from decision_service.access import Reader, Writer
+from decision_service.answers import rank_answer
 from decision_service.checks import check_batch_ids, check_time
 from decision_service.problems import ProblemOut, bad_field, not_found
 from decision_service.records import decision_out
@@ -45,7 +43,6 @@ from decision_service.schemas import (
 )
 from decision_service.serving import utc_now
 from decision_service.shapes import Id, LoopName
-from decision_service.slates import shown_parts, slots_out
 from decision_service.state import Service
 
 WAIT_SECONDS = 30.0
@@ -69,9 +66,10 @@ Wait = Annotated[Literal["applied"] | None, Query(description="Answer once it ha
 @router.post("/rank", response_model=RankOut, tags=["loop"], summary="Choose an offer", responses=NOT_FOUND | CONFLICT)
 async def rank(body: RankIn, request: Request, caller: Writer) -> Response:
     """Choose one eligible offer by the loop's policy; the decision is durable before the answer."""
+    # Most calls are answered by rank_route.py, in the same way.
     service = _service(request)
     decision = await service.ranker.rank(body)
-    return Response(orjson.dumps(await _answer(service, body, decision)), media_type="application/json")
+    return Response(orjson.dumps(await rank_answer(service, body, decision)), media_type="application/json")
 
 
 @router.post(
@@ -89,7 +87,7 @@ async def rank_batch(body: RankBatchIn, request: Request, caller: Writer) -> Res
     check_batch_ids(body.requests)
     decisions = await asyncio.gather(*(ranker.log(decision) for decision in prepared))
     service = _service(request)
-    answers = [await _answer(service, *pair) for pair in zip(body.requests, decisions, strict=True)]
+    answers = [await rank_answer(service, *pair) for pair in zip(body.requests, decisions, strict=True)]
     return Response(orjson.dumps({"decisions": answers}), media_type="application/json")
 
 
@@ -224,28 +222,6 @@ async def _find(service: Service, loop: str, decision_id: str) -> tuple[Decision
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
-
-
-async def _answer(service: Service, body: RankIn, decision: Decision) -> Mapping[str, Any]:
-    offers = service.serving.catalogue.offers
-    answer = {**_rank_out(decision), **shown_parts(decision, offers)}
-    if body.slots is not None:
-        answer["slots"] = slots_out(decision, offers)
-    if body.explain:
-        answer["why"] = await service.explainer.explain(decision, service.serving.loops.get(decision.loop))
-    return answer
-
-
-def _rank_out(decision: Decision) -> dict[str, Any]:
-    return {
-        "decision_id": decision.decision_id,
-        "offer_id": decision.chosen.offer_id,
-        "ranking": [{"offer_id": offer_id, "probability": p} for offer_id, p in ranking(slot_view(decision, 0))],
-        "policy_id": decision.policy_id,
-        "snapshot_id": decision.snapshot_id,
-        "learning_mode": decision.learning_mode,
-        "use": decision.use,
-    }
 
 
 def _activity(service: Service, entry: ActivityIn, index: int, now: Any) -> Activity:

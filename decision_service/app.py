@@ -13,8 +13,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adapters.collector import spare_what_stays
 from adapters.settings import Settings, load_settings
 from adapters.telemetry import ServiceMetrics, start_logging
 from decision_service import (
@@ -29,6 +31,8 @@ from decision_service import (
     regions_api,
 )  # fmt: skip
 from decision_service.examples import EXAMPLES
+from decision_service.personalizer import Personalizer
+from decision_service.rank_route import RankRoute
 from decision_service.state import open_service
 
 LARGEST_BODY = 8 * 1024 * 1024
@@ -50,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_service(settings, _metrics()) as service:
             app.state.service = service
+            spare_what_stays()
             yield
 
     app = FastAPI(title="Offerloop", version="0.1.0", summary="Offer decisions with exact, logged probabilities.",
@@ -59,8 +64,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         for route in router.routes:
             _read_strictly(route)
         app.include_router(router)
+    app.add_middleware(Personalizer)
     app.add_middleware(Closed)
+    app.add_middleware(RankRoute)
     app.add_middleware(Measured)
+    if settings.cors_origins is not None:
+        # Outermost: a browser asks without a key whether it may call, and must be able to read refusals too.
+        app.add_middleware(
+            CORSMiddleware, allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+            allow_methods=["POST"], allow_headers=["Authorization", "Content-Type", "X-Api-Key", "Idempotency-Key"],
+            expose_headers=["Retry-After"],
+        )  # fmt: skip
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -157,8 +171,7 @@ class Measured:
         finally:
             metrics = _metrics()
             route = getattr(scope.get("route"), "path", "unknown")
-            metrics.requests.labels(route, str(status)).inc()
-            metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            metrics.note_request(route, status, time.perf_counter() - started)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

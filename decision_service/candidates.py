@@ -6,32 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from contextual_bandit.actions import no_offer
-from contextual_bandit.eligibility import LoopRules, PreparedOffer, Situation, prepare, reason_against, split
+from contextual_bandit.eligibility import LoopRules, Situation, prepare, reason_against, split
 from contextual_bandit.features import rebuild_features
-from contextual_bandit.types import Action, Features, Offer, Removed
-from decision_service.held import Catalogue
+from contextual_bandit.types import Action, Offer, Removed
+from decision_service.held import Candidate, Catalogue, candidate_of
 from decision_service.problems import bad_field
 from decision_service.schemas import CandidateIn, RankIn
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An eligible offer with its features; version 0 came with the request."""
-
-    offer: Offer
-    features: Features
-
-    @property
-    def category(self) -> str | None:
-        """The category that affinity is about; an inline offer may have none."""
-        return self.offer.category or None
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Offers that a call names, in its order; absent candidates mean the whole catalogue."""
 
-    offers: Sequence[tuple[PreparedOffer, Features]]
+    offers: Sequence[Candidate]
 
 
 def asked(request: RankIn, catalogue: Catalogue, field: str) -> Asked:
@@ -42,7 +29,7 @@ def asked(request: RankIn, catalogue: Catalogue, field: str) -> Asked:
         BadFeature: an inline offer's feature cannot be used.
     """
     if request.candidates is None:
-        return Asked([(entry, catalogue.features[name]) for name, entry in catalogue.prepared.items()])
+        return Asked(list(catalogue.candidates.values()))
     ids = [entry if isinstance(entry, str) else entry.offer_id for entry in request.candidates]
     if len(set(ids)) < len(ids):
         repeated = next(offer_id for index, offer_id in enumerate(ids) if offer_id in ids[:index])
@@ -50,12 +37,12 @@ def asked(request: RankIn, catalogue: Catalogue, field: str) -> Asked:
     unknown = unknown_ids(request, catalogue)
     if unknown:
         raise bad_field(field + "candidates", ", ".join(unknown[:10]), "unknown offers")
-    found: list[tuple[PreparedOffer, Features]] = []
+    found: list[Candidate] = []
     for index, entry in enumerate(request.candidates):
         if isinstance(entry, CandidateIn):
             found.append(_inline(entry, catalogue, f"{field}candidates.{index}.features"))
         else:
-            found.append((catalogue.prepared[entry], catalogue.features[entry]))
+            found.append(catalogue.candidates[entry])
     return Asked(found)
 
 
@@ -67,9 +54,9 @@ def unknown_ids(request: RankIn, catalogue: Catalogue) -> list[str]:
 
 def eligible(asked_for: Asked, situation: Situation, rules: LoopRules) -> tuple[list[Candidate], list[Removed]]:
     """Those among whom to decide, and the removed ones with their reasons."""
-    kept, removed = split([prepared for prepared, _ in asked_for.offers], situation, rules)
-    features = {prepared.offer.offer_id: given for prepared, given in asked_for.offers}
-    return [Candidate(entry.offer, features[entry.offer.offer_id]) for entry in kept], removed
+    kept, removed = split([candidate.prepared for candidate in asked_for.offers], situation, rules)
+    candidates = {candidate.offer.offer_id: candidate for candidate in asked_for.offers}
+    return [candidates[entry.offer.offer_id] for entry in kept], removed
 
 
 def fallback_of(
@@ -85,10 +72,10 @@ def fallback_of(
     entry = catalogue.units.get(name)
     if entry is not None and entry.is_limited:
         return no_offer()
-    return action(Candidate(prepared.offer, catalogue.features[name]))
+    return action(catalogue.candidates[name])
 
 
-def _inline(entry: CandidateIn, catalogue: Catalogue, path: str) -> tuple[PreparedOffer, Features]:
+def _inline(entry: CandidateIn, catalogue: Catalogue, path: str) -> Candidate:
     features = rebuild_features(entry.features, path)
     category = features.get("category")
     name = category if isinstance(category, str) else ""
@@ -96,7 +83,7 @@ def _inline(entry: CandidateIn, catalogue: Catalogue, path: str) -> tuple[Prepar
     if known is not None:
         # An offer of the catalogue keeps its gates and limits, whatever features a request gives it.
         offer = replace(known.offer, category=name or known.offer.category, features=features, version=0)
-        return replace(known, offer=offer), features
+        return candidate_of(replace(known, offer=offer), features)
     # What is sensitive in the catalogue is so when it comes with a request.
     tags = tuple(sorted(catalogue.sensitive.get(name, ())))
-    return prepare(Offer(entry.offer_id, name, features=features, tags=tags, version=0)), features
+    return candidate_of(prepare(Offer(entry.offer_id, name, features=features, tags=tags, version=0)), features)

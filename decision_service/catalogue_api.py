@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
+from dataclasses import asdict, fields
 
 from fastapi import APIRouter, Request, Response
 
+from adapters.apprentice import find_counts
 from adapters.interaction_log import count_loop
-from adapters.streams import loop_stream
-from contextual_bandit import events
-from contextual_bandit.eligibility import check_offer, check_rules
+from contextual_bandit.eligibility import check_offer
 from contextual_bandit.loops import DEFAULT_LOOP, FeatureSchema
 from contextual_bandit.profile import decode_profile
 from contextual_bandit.schema import check_schema
 from contextual_bandit.types import CustomerRecord
-from contextual_bandit.vowpal import check_arguments
+from decision_service import model_api, operations_api
 from decision_service.access import Admin, Reader
 from decision_service.api import NOT_FOUND, PROBLEMS
 from decision_service.bodies import customer_of, loop_of, offer_of, schema_of
@@ -32,16 +29,17 @@ from decision_service.catalogue_schemas import (
     OfferOut,
     OffersOut,
 )
-from decision_service.loop_schemas import FeatureSchemaIn, FeatureSchemaOut, LoopIn, LoopOut, LoopsOut
+from decision_service.configure import apply_loop
+from decision_service.loop_schemas import ApprenticeOut, FeatureSchemaIn, FeatureSchemaOut, LoopIn, LoopOut, LoopsOut
 from decision_service.problems import Problem, bad_field, not_found
 from decision_service.records import customer_out, loop_out, offer_out, schema_out
 from decision_service.serving import utc_now
 from decision_service.shapes import Id, LoopName
 from decision_service.state import Service
 
-# A control event carries no moment of its own, so that it moves no simulated clock.
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 router = APIRouter(responses=PROBLEMS)
+router.include_router(model_api.router)
+router.include_router(operations_api.router)
 
 
 @router.get("/v1/offers", tags=["offers"], summary="List offers")
@@ -106,26 +104,19 @@ async def list_loops(request: Request, caller: Reader) -> LoopsOut:
 
 
 @router.put("/v1/loops/{loop}", tags=["loops"], summary="Create or replace a loop")
-async def put_loop(loop: LoopName, body: LoopIn, request: Request, caller: Admin) -> LoopOut:
-    """A changed learning setting is trained on the log so far; the old model serves meanwhile."""
-    service = _service(request)
-    arguments = await asyncio.to_thread(check_arguments, body.arguments)
-    try:
-        ZoneInfo(body.time_zone)
-    except (OSError, ValueError, LookupError, ImportError):
-        raise bad_field("time_zone", body.time_zone, "is no IANA time zone") from None
-    current = await asyncio.to_thread(lambda: service.sources.loops.get(loop, deleted=True))
-    if current is not None and current.clock != body.clock:
-        raise bad_field("clock", body.clock, f"cannot change: the log of loop {loop!r} runs by {current.clock} time")
-    # Its schema has a route of its own.
-    schema = current.schema if current else None
-    config = replace(loop_of(loop, body), arguments=arguments, schema=schema)
-    check_rules(config.rules, "rules")
-    stored = await asyncio.to_thread(service.sources.loops.put, config, caller, utc_now())
-    control = {"action": "loop_changed", "version": stored.version, "actor": caller}
-    await service.writer.append(loop_stream(loop), events.encode(events.CONTROL, EPOCH, control))
-    await service.serving.refresh()
-    return loop_out(stored, None, 0, None)
+async def put_loop(loop: LoopName, body: LoopIn, request: Request, caller: Admin, response: Response) -> LoopOut:
+    """A changed learning setting is trained on the log; the old model serves meanwhile. The rest holds at once.
+
+    Answered when every live worker goes by the new settings. The header Offerloop-Workers-Behind tells how many did
+    not within five seconds; without it all do.
+    """
+    wanted = loop_of(loop, body)
+    # A loop's schema has a route of its own.
+    names = {field.name for field in fields(wanted)} - {"loop", "version", "schema"}
+    applied = await apply_loop(_service(request), loop, {name: getattr(wanted, name) for name in names}, caller)
+    if applied.unacknowledged:
+        response.headers["Offerloop-Workers-Behind"] = str(applied.unacknowledged)
+    return loop_out(applied.config, None, 0, None)
 
 
 @router.get("/v1/loops/{loop}", tags=["loops"], summary="Read a loop", responses=NOT_FOUND)
@@ -138,7 +129,12 @@ async def get_loop(loop: LoopName, request: Request, caller: Reader) -> LoopOut:
     counts = await asyncio.to_thread(count_loop, service.installation.engine, loop)
     snapshots = await asyncio.to_thread(service.sources.snapshots.count, loop)
     policy = service.serving.policies.get(loop)
-    return loop_out(config, counts, snapshots, policy.snapshot_id if policy else None)
+    found = loop_out(config, counts, snapshots, policy.snapshot_id if policy else None)
+    matched = await asyncio.to_thread(find_counts, service.installation.engine, loop)
+    if found.status is not None and matched is not None:
+        rate = matched.total.imitated / matched.total.events
+        found.status.apprentice = ApprenticeOut.model_validate({**asdict(matched), "match_rate": rate})
+    return found
 
 
 @router.put(
@@ -172,12 +168,10 @@ async def delete_schema(loop: LoopName, request: Request, caller: Admin) -> Resp
 
 
 async def _set_schema(service: Service, loop: str, schema: FeatureSchema | None, caller: str) -> FeatureSchemaOut:
-    config = await asyncio.to_thread(service.sources.loops.get, loop)
-    if config is None:
+    if await asyncio.to_thread(service.sources.loops.get, loop) is None:
         raise not_found("loop", loop)
-    stored = await asyncio.to_thread(service.sources.loops.put, replace(config, schema=schema), caller, utc_now())
-    await service.serving.refresh()
-    return schema_out(stored)
+    applied = await apply_loop(service, loop, {"schema": schema}, caller)
+    return schema_out(applied.config)
 
 
 @router.delete("/v1/loops/{loop}", status_code=204, tags=["loops"], summary="Delete a loop", responses=NOT_FOUND)

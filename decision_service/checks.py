@@ -48,11 +48,11 @@ def _distinct(found: Sequence[Features]) -> list[Features]:
     return kept
 
 
-def hash_request(request: RankIn) -> str:
+def hash_request(request: RankIn, excluded: Sequence[str] = ()) -> str:
     """A hash of everything that was asked except the id, and whether reasons are wanted."""
     # Absent slots leave the hash what it was before there were slots.
     unasked = {"decision_id", "explain"} | ({"slots"} if request.slots is None else set())
-    body = request.model_dump(mode="json", exclude=unasked)
+    body = request.model_dump(mode="json", exclude=unasked) | ({"excluded": list(excluded)} if excluded else {})
     return blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
@@ -73,9 +73,13 @@ def check_time(loop: LoopConfig, occurred_at: datetime | None, now: datetime, fi
     return occurred_at
 
 
-def repeated_id(decision_id: str) -> Problem:
+class RepeatedId(Problem):
     """A 409: the id stands for another request."""
-    return Problem(409, "Conflict", f"decision_id {decision_id!r} was used for another request")
+
+
+def repeated_id(decision_id: str) -> RepeatedId:
+    """The 409 that names the id."""
+    return RepeatedId(409, "Conflict", f"decision_id {decision_id!r} was used for another request")
 
 
 def check_batch_ids(requests: Sequence[RankIn]) -> None:

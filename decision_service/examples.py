@@ -86,6 +86,29 @@ _STATUS = {
     "stream_time": "2026-11-23T08:00:00Z",
     "position": _POSITION,
 }
+_APPRENTICE: dict[str, Any] = {
+    "match_rate": 0.75,
+    "total": {"events": 400, "imitated": 300, "reward_sum": 40.0, "imitated_reward_sum": 31.0},
+    "last_batch": {"events": 4, "imitated": 3, "reward_sum": 1.0, "imitated_reward_sum": 1.0},
+    "started_at": "2026-11-23T10:00:00Z",
+    "last_at": "2026-11-23T10:41:00Z",
+}
+_OPERATION = {
+    "operation_id": "5f0c1d2e3b4a49788796a5b4c3d2e1f0",
+    "kind": "replay",
+    "state": "done",
+    "progress": 1.0,
+    "detail": {
+        "arguments": "--cb_explore_adf --epsilon 0.1 -q ::", "rewards": False, "learned": 30600, "generation": 2,
+        "trained_through": 30600, "snapshot_id": "default-g2-30600",
+    },
+    "error": None,
+    "attempts": 1,
+    "actor": "shop",
+    "created_at": "2026-11-23T10:40:57Z",
+    "updated_at": "2026-11-23T10:41:00Z",
+    "ended_at": "2026-11-23T10:41:00Z",
+}  # fmt: skip
 _LOOP_OUT = {"loop": "default", "version": 4, **_LOOP, "status": _STATUS}
 _KEY_OUT = {"key_id": "9f2c41d07a11", "name": "web shop", "role": "write", "created_at": "2026-11-23T08:00:00Z"}
 _ACTION = {
@@ -232,6 +255,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "profile": {"purchases": 1, "spend": 24.9, "browses": 0, "categories": {"garden": {"purchase_days": 1}}},
     },
     "RewardDefinitionIn": _REWARD,
+    "MatchesOut": _APPRENTICE["total"],
+    "ApprenticeOut": _APPRENTICE,
+    "AutoOptimisationIn": {"is_enabled": True, "frequency_days": 28, "start": "2026-12-01T03:00:00Z"},
+    "ModelPropertiesOut": {"created_at": "2026-11-01T00:00:12Z", "modified_at": "2026-11-23T10:41:00Z"},
+    "OperationOut": _OPERATION,
+    "OperationsOut": {"operations": [_OPERATION]},
     "LoopIn": _LOOP,
     "LoopStatusOut": _STATUS,
     "LoopOut": _LOOP_OUT,

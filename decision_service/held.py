@@ -16,15 +16,33 @@ from contextual_bandit.types import Features, Offer
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """An offer that a call may be about, with its gates and its features; version 0 came with the request.
+
+    ``category`` is what affinity is about; an inline offer may have none.
+    """
+
+    prepared: PreparedOffer
+    offer: Offer
+    features: Features
+    category: str | None
+
+
+def candidate_of(prepared: PreparedOffer, features: Features) -> Candidate:
+    """An offer as a candidate."""
+    return Candidate(prepared, prepared.offer, features, prepared.offer.category or None)
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All offers at one version, by id: with their gates, their features as the policy sees them, and their units.
+    """All offers at one version, by id: with their gates, as candidates with what the policy sees, and their units.
 
     ``sensitive`` are the categories that sensitive offers are in, with the tags whose consent opens them.
     """
 
     version: int = -1
     offers: Mapping[str, Offer] = field(default_factory=dict)
-    features: Mapping[str, Features] = field(default_factory=dict)
+    candidates: Mapping[str, Candidate] = field(default_factory=dict)
     prepared: Mapping[str, PreparedOffer] = field(default_factory=dict)
     units: Mapping[str, Entry] = field(default_factory=dict)
     sensitive: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -70,7 +88,7 @@ def make_catalogue(version: int, offers: Sequence[Offer], before: Catalogue) -> 
     return Catalogue(
         version,
         {offer.offer_id: offer for offer in offers},
-        {offer.offer_id: offer_features(offer) for offer in offers},
+        {name: candidate_of(entry, offer_features(entry.offer)) for name, entry in prepared.items()},
         prepared,
         entries(offers),
         sensitive,

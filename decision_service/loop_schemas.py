@@ -12,7 +12,7 @@ from contextual_bandit.reward import DIRECT
 from contextual_bandit.season import check_sales_date
 from decision_service.catalogue_schemas import RuleIn, Tag
 from decision_service.field_errors import FieldFault
-from decision_service.shapes import Finite, Id, In, RegionName
+from decision_service.shapes import Finite, Id, In, Moment, RegionName
 
 Bounded = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -107,6 +107,14 @@ class HoldoutIn(In):
     serves: Literal["baseline", "no_offer"] = "baseline"
 
 
+class AutoOptimisationIn(In):
+    """Look for better learning settings by the clock, and apply one that is shown to be better."""
+
+    is_enabled: bool = False
+    frequency_days: Annotated[int, Field(ge=1, le=3650)] = 28
+    start: Moment | None = Field(default=None, description="The first search; absent = at once.")
+
+
 class LoopIn(In):
     """A learning problem's settings."""
 
@@ -117,7 +125,9 @@ class LoopIn(In):
     reward: RewardDefinitionIn = RewardDefinitionIn()
     grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 2.0
     export_frequency_seconds: Annotated[float, Field(gt=0, le=7 * 86400)] = 60.0
-    learning_mode: Literal["online", "logging_only"] = "online"
+    learning_mode: Literal["online", "apprentice", "logging_only"] = Field(
+        "online", description="apprentice: the sender's first action is served, and the model learns to match it."
+    )
     clock: Literal["wall", "simulated"] = "wall"
     close_on_final: bool = False
     time_zone: str = Field("UTC", examples=["America/New_York"])
@@ -139,6 +149,12 @@ class LoopIn(In):
         None, description="Train on so many days of the log, and renew the model as the window moves."
     )
 
+    model_retrain_days: Annotated[float, Field(ge=0, le=3650)] | None = Field(
+        None,
+        description="Days of the log that a changed setting is trained on; absent = as far as it looks back.",
+    )
+    auto_optimisation: AutoOptimisationIn = AutoOptimisationIn()
+
     @field_validator("sales_dates", mode="after")
     @classmethod
     def _are_days(cls, days: list[str]) -> list[str]:
@@ -149,7 +165,29 @@ class LoopIn(In):
         if self.retention_days * 86400 <= self.reward.wait_seconds + self.grace_seconds:
             why = f"must be longer than the reward's wait_seconds ({self.reward.wait_seconds:g})"
             raise FieldFault("retention_days", self.retention_days, why)
+        if self.model_retrain_days is not None and self.model_retrain_days > self.retention_days:
+            why = f"must not exceed retention_days ({self.retention_days})"
+            raise FieldFault("model_retrain_days", self.model_retrain_days, why)
         return self
+
+
+class MatchesOut(BaseModel):
+    """Events of an apprentice: closed decisions, or each slot of them."""
+
+    events: int
+    imitated: int = Field(description="Where the model's own choice was what the baseline showed.")
+    reward_sum: float
+    imitated_reward_sum: float = Field(description="What the baseline earned where the model chose the same.")
+
+
+class ApprenticeOut(BaseModel):
+    """How well the model matches the baseline, since the loop became an apprentice."""
+
+    match_rate: float = Field(ge=0, le=1)
+    total: MatchesOut
+    last_batch: MatchesOut
+    started_at: datetime
+    last_at: datetime
 
 
 class LoopStatusOut(BaseModel):
@@ -164,6 +202,7 @@ class LoopStatusOut(BaseModel):
     snapshot_id: str | None
     stream_time: datetime | None
     position: str
+    apprentice: ApprenticeOut | None = Field(None, description="Absent before something closed in that mode.")
 
 
 class LoopOut(LoopIn):

@@ -9,12 +9,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from adapters.erasure import ErasureRequests
+from adapters.loop_changes import CONTROL_TIME
 from adapters.receipts import Part, Receipt
 from adapters.streams import ACTIVITY_STREAM, loop_stream
 from contextual_bandit import events
 from decision_service.access import Admin
 from decision_service.api import NOT_FOUND, PROBLEMS, WAIT_SECONDS, Wait
-from decision_service.catalogue_api import EPOCH
 from decision_service.privacy_schemas import ErasedLoopOut, ErasedOut, ErasedPartsOut, ErasureOut
 from decision_service.problems import not_found
 from decision_service.serving import utc_now
@@ -42,7 +42,7 @@ async def erase_customer(customer_id: Id, request: Request, caller: Admin, wait:
         raise not_found("customer", customer_id)
     receipt_id = await asyncio.to_thread(requests.begin, customer_id, loops, caller, utc_now())
     payload = {"action": "erase_customer", "customer_id": customer_id, "receipt_id": receipt_id, "actor": caller}
-    message = events.encode(events.CONTROL, EPOCH, payload)
+    message = events.encode(events.CONTROL, CONTROL_TIME, payload)
     await asyncio.gather(*(service.writer.append(loop_stream(loop), message) for loop in loops))
     # Last, so that every decision whose shows were counted for the customer lies before it in its loop's stream.
     await service.writer.append(ACTIVITY_STREAM, message)

@@ -54,6 +54,13 @@ class Problem(Exception):
         self.errors = list(errors)
 
 
+# What is a problem of the caller's, or of a store; anything else is this service's own fault.
+HANDLED = (
+    Problem, RequestValidationError, HTTPException, BadFeature, UnusableExample, BadArguments, UnknownOutcomeKind,
+    RewardOutOfRange, BadRule, BadSchema, redis.RedisError, OperationalError,
+)  # fmt: skip
+
+
 def bad_field(field: str, value: Any, message: str) -> Problem:
     """A 400 about one field."""
     return Problem(
@@ -70,10 +77,8 @@ def not_found(kind: str, name: str) -> Problem:
 def install(app: FastAPI) -> None:
     """Answer every exception of the application as a problem."""
     app.add_exception_handler(Exception, _unexpected)
-    for kind in (Problem, RequestValidationError, HTTPException, BadFeature, UnusableExample, BadArguments,
-                 UnknownOutcomeKind, RewardOutOfRange, BadRule, BadSchema, redis.RedisError,
-                 OperationalError):  # fmt: skip
-        app.add_exception_handler(kind, _answer)
+    for kind in HANDLED:
+        app.add_exception_handler(kind, answer)
 
 
 def problem_of(error: Exception) -> Problem:
@@ -109,7 +114,8 @@ def problem_of(error: Exception) -> Problem:
     return Problem(500, "Internal error", "the service failed; the error is in its log")
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+async def answer(request: Request, error: Exception) -> Response:
+    """The answer to an exception that is handled."""
     problem = problem_of(error)
     if problem.status >= 500:
         log.error("request failed", exc_info=error, extra={"path": request.url.path})

@@ -29,17 +29,19 @@ from contextual_bandit.limits import SlotDraw, draw, draw_slots, resolve
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.schema import apply_schema
 from contextual_bandit.slots import Slate
-from contextual_bandit.types import Action, Decision, Distribution
-from decision_service.candidates import Candidate, asked, eligible, fallback_of, unknown_ids
-from decision_service.checks import check_size, check_time, hash_request, repeated_id
+from contextual_bandit.types import Action, Decision, Distribution, Removed
+from decision_service.candidates import asked, eligible, fallback_of, unknown_ids
+from decision_service.checks import RepeatedId, check_size, check_time, hash_request, repeated_id
 from decision_service.circumstances import Circumstances
-from decision_service.held import Catalogue
+from decision_service.held import Candidate, Catalogue
 from decision_service.problems import Problem, not_found
 from decision_service.schemas import RankIn
 from decision_service.serving import Serving, utc_now
 from decision_service.slates import check_named, named_by_slots, slots_asked
 from decision_service.together import Together
 
+# The reason of candidates that the sender of a call excluded.
+EXCLUDED = "excluded"
 # Counts of units that were lost are made anew and the draw is tried again, so often.
 TRIES = 3
 
@@ -74,6 +76,11 @@ class Prepared:
             return self.slate.resolved(logged.draws)
         return resolve(self.decision, logged.draws[0], self.fallback, self.preferred)
 
+    def drawn_aside(self) -> Decision:
+        """The decision where no units are counted: what has limits counts as exhausted."""
+        draws = () if self.limited is None else self.limited.without_units()
+        return self.drawn(Logged(False, self.decision.request_hash, "", draws))
+
 
 class Ranker:
     """Answers rank calls of one service process."""
@@ -100,8 +107,34 @@ class Ranker:
         """
         return await self.log(await self.prepare(request, field))
 
-    async def prepare(self, request: RankIn, field: str = "") -> Prepared:
-        """Check and decide without logging, so that a batch can be refused as a whole."""
+    async def rank_afresh(self, request: RankIn, excluded: Sequence[str] = ()) -> Decision:
+        """As ``rank``, but an id that stands for another request is answered afresh.
+
+        That answer is in the stream as ``rank_repeated``: it is no decision, takes no units and is never learned from.
+
+        Args:
+            request: the call; its candidates are what may be chosen.
+            excluded: offers that the sender named and excluded; they are logged as removed.
+
+        Raises:
+            Problem: 400, 404 or 503; also the domain's own errors.
+        """
+        try:
+            return await self.log(await self.prepare(request, excluded=excluded))
+        except RepeatedId:
+            prepared = await self.prepare(request, excluded=excluded, is_repeated=True)
+        decision = prepared.drawn_aside()
+        message = events.encode(events.RANK_REPEATED, decision.occurred_at, events.decision_payload(decision))
+        await self._writer.append(loop_stream(decision.loop), message)
+        return decision
+
+    async def prepare(
+        self, request: RankIn, field: str = "", *, excluded: Sequence[str] = (), is_repeated: bool = False
+    ) -> Prepared:
+        """Check and decide without logging, so that a batch can be refused as a whole.
+
+        With ``is_repeated`` nobody asks whether the id was decided before. ``excluded`` are logged as removed.
+        """
         loop = await self.loop(request.loop)
         now = utc_now()
         try:
@@ -110,8 +143,8 @@ class Ranker:
         except BadFeature as error:
             raise error.below(field) from None
         slots = slots_asked(request, field)
-        request_hash = hash_request(request)
-        if request.decision_id is not None:
+        request_hash = hash_request(request, excluded)
+        if request.decision_id is not None and not is_repeated:
             stored = await self._stored(loop, request.decision_id, request_hash)
             if stored is not None:
                 return Prepared(stored, is_logged=True)
@@ -120,13 +153,14 @@ class Ranker:
         catalogue = await self._catalogue(request)
         asked_for = asked(request, catalogue, field)
         if slots is not None:
-            check_named(slots, {prepared.offer.offer_id for prepared, _ in asked_for.offers}, field)
+            check_named(slots, {candidate.offer.offer_id for candidate in asked_for.offers}, field)
         known = await self._circumstances.of(loop, request, occurred_at)
         context, sources = build_context(loop, occurred_at, known.known, sent)
         # On a loop with wall time a sender's clock feeds features, but does not bring an expired offer back.
         situation = known.situation(now if loop.clock == "wall" else occurred_at, context, request)
         rules = self._serving.rules_of(loop.loop)
         candidates, removed = eligible(asked_for, situation, rules)
+        removed += [Removed(offer_id, EXCLUDED) for offer_id in excluded]
 
         def action(candidate: Candidate) -> Action:
             affinity = known.affinity(candidate.category)

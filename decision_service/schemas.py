@@ -138,7 +138,7 @@ class RankOut(BaseModel):
     ranking: list[RankedOut] = Field(examples=[[{"offer_id": "spring-10", "probability": 0.91}]])
     policy_id: str
     snapshot_id: str
-    learning_mode: Literal["online", "logging_only"]
+    learning_mode: Literal["online", "apprentice", "logging_only"]
     use: str = Field("learn", description="learn, baseline, holdout or fallback (nothing was eligible).")
     code: str | None = Field(None, description="The offer's code, if the catalogue has one.")
     creative: dict[str, str] | None = Field(None, description="What to show, if the catalogue has it.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import redis.asyncio
 
 from adapters.catalogue import LoopStore, OfferCatalogue
 from adapters.keys import KeyStore
+from adapters.live_workers import LiveWorker
 from adapters.precomputed import PrecomputedStore, precomputed_key
 from adapters.regions import RegionStore
 from adapters.snapshots import SnapshotStore
@@ -32,6 +34,8 @@ from decision_service.held import PRECOMPUTED, Catalogue, Precomputed, make_cata
 
 log = logging.getLogger(__name__)
 FULL_LOOK_EVERY = 40
+# Well within the time after which a silent worker counts as dead.
+TELL_EVERY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,9 @@ class Serving:
         self._seen: dict[str, str] = {}
         self._refreshing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._worker = LiveWorker(client)
+        self._told_at = 0.0
+        self._told: Mapping[str, tuple[int, str]] = {}
 
     async def start(self) -> None:
         """Load everything once, then follow changes."""
@@ -79,6 +86,8 @@ class Serving:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        with suppress(redis.RedisError):
+            await self._worker.leave()
 
     async def refresh(self, *, full: bool = False) -> None:
         """Load what has changed since the last look; a failed part is tried again at the next look.
@@ -114,6 +123,18 @@ class Serving:
                 if full:
                     announced = await asyncio.to_thread(self._sources.snapshots.newest_published_id, loop)
                 await self._swap(loop, announced)
+            await self._tell()
+
+    async def _tell(self) -> None:
+        """Let those who wait for it know what this worker serves now."""
+        served = {
+            loop: (config.version, self.policies[loop].snapshot_id)
+            for loop, config in self.loops.items() if loop in self.policies
+        }  # fmt: skip
+        now = time.monotonic()
+        if served != self._told or now - self._told_at >= TELL_EVERY_SECONDS:
+            await self._worker.tell(served)
+            self._told, self._told_at = served, now
 
     async def _refresh_precomputed(self, versions: Mapping[str, str]) -> None:
         """Take over what jobs computed since the last look."""

@@ -22,7 +22,7 @@ MOST_POLICIES = 4
 UNSCORED: Mapping[Use, str] = {
     "fallback": "nothing was eligible: the loop's fallback was served",
     "holdout": "the customer is in the holdout: the model had no say",
-    "baseline": "the loop only logs: the sender's first action was served",
+    "baseline": "the loop only logs or is an apprentice: the sender's first action was served",
 }
 LARGEST = 8
 

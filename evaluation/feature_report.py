@@ -72,6 +72,7 @@ def feature_report(
     *,
     names: Sequence[str] | None = None,
     features: bool = False,
+    namespaces: bool = True,
     level: float = 0.95,
     model: RewardModel | None = None,
     processes: int | None = None,
@@ -89,6 +90,7 @@ def feature_report(
         loop: the loop's settings; ``arguments`` is the learning setting.
         names: namespaces and features to leave out one at a time; without them all namespaces of the log.
         features: without ``names``, also each single feature, ``MOST_NAMES`` names at most.
+        namespaces: without ``names``, also each whole namespace.
         level: of all intervals together, in (0, 1).
         model: the reward model; by default the one that fits the log.
         processes: how many at once; the number of processors without it.
@@ -111,7 +113,7 @@ def feature_report(
             log, model, Path(scratch), most=most_decisions,
             progress=None if progress is None else lambda n: progress("decisions read", n),
         )  # fmt: skip
-        wanted, left_out = _names(spooled, names, features=features)
+        wanted, left_out = _names(spooled, names, features=features, namespaces=namespaces)
         legs: list[Leg] = []
         if spooled.pieces and wanted:
             run_reference(spooled.pieces, loop, Runner(Contender(loop.arguments)))
@@ -129,7 +131,7 @@ def feature_report(
 
 
 def _names(
-    spooled: SpooledLog, names: Sequence[str] | None, *, features: bool
+    spooled: SpooledLog, names: Sequence[str] | None, *, features: bool, namespaces: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if names is not None:
         there = (*spooled.namespaces, *spooled.features)
@@ -137,8 +139,8 @@ def _names(
             if spooled.n and name not in there:
                 raise ValueError(f"the log has no namespace or feature {name!r}; it has {', '.join(there)}")
         return tuple(dict.fromkeys(names)), ()
-    found = list(spooled.namespaces)
-    if features:
+    found = list(spooled.namespaces if namespaces else spooled.features)
+    if features and namespaces:
         several = Counter(name.split(".", 1)[0] for name in spooled.features)
         # The only feature of a namespace is the namespace.
         found += [name for name in spooled.features if several[name.split(".", 1)[0]] > 1]

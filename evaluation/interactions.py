@@ -55,6 +55,9 @@ class Interactions:
     def _why_not(self, interaction: LoggedInteraction) -> str | None:
         """Why an interaction cannot be used."""
         slots = interaction.decision.slots
+        if interaction.decision.use == "baseline":
+            # The sender's action was served with probability 1: of no use here, whatever was learned from it.
+            return "apprentice" if interaction.decision.own else "baseline"
         if interaction.use != "learn":
             return interaction.use
         if not slots or slots[0].distribution is None or slots[0].propensity is None:

@@ -46,8 +46,8 @@ def evaluate_loop(
     """Evaluate policies on a loop's own log; late outcomes count, where the loop lets them.
 
     Without policies in the request, ``LOOP_POLICIES`` and the most served offers are evaluated. With ``features`` the
-    log is read once more to tell what each namespace is worth to the loop's learning setting, and with
-    ``each_feature`` each single feature too.
+    log is read once more to tell what each namespace is worth to the loop's learning setting, or with
+    ``each_feature`` each single feature, ``MOST_NAMES`` of them at most.
 
     Raises:
         NoSuchLoop: names it.
@@ -68,8 +68,9 @@ def evaluate_loop(
     found = evaluate(Interactions(interactions), targets, choices, model=model, holdout=holdout, progress=progress)
     if features and found.n:
         worth = feature_report(
-            Interactions(_between(engine, request)), loop, features=each_feature, level=request.choices.level
-        )
+            Interactions(_between(engine, request)), loop, features=each_feature, namespaces=not each_feature,
+            level=request.choices.level,
+        )  # fmt: skip
         found = replace(found, features=worth)
     return found
 

@@ -61,10 +61,11 @@ def _left(chunk: Chunk) -> BoolArray:
 
 
 def fixed_offer(offer_id: str) -> TargetPolicy:
-    """Always this offer; where it was not eligible, its mass has no support."""
+    """Always this offer, evenly where it stands twice; where it was not eligible, its mass has no support."""
 
     def target(chunk: Chunk) -> FloatArray:
-        return np.where(chunk.offer == chunk.codes.get(offer_id, -1), 1.0, 0.0)
+        wanted = np.where(chunk.offer == chunk.codes.get(offer_id, -1), 1.0, 0.0)
+        return np.asarray(wanted / np.maximum(1.0, chunk.per_decision(wanted))[chunk.row])
 
     return target
 

@@ -1,4 +1,4 @@
-"""``offerloop learn``, ``offerloop work`` and ``offerloop replay``."""
+"""``offerloop learn``, ``work`` and ``replay``, and ``import`` and ``export`` of a loop's log."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from rich.progress import track
 
 from adapters.catalogue import LoopStore
+from adapters.collector import spare_what_stays
 from adapters.installation import open_installation
 from adapters.interaction_log import count_loop, first_sequence, read_interactions
 from adapters.locks import WriterConnection
@@ -19,6 +20,7 @@ from adapters.settings import load_settings
 from adapters.snapshots import SnapshotStore
 from adapters.streams import ACTIVITY_STREAM, StreamReader
 from adapters.telemetry import LearnerMetrics, start_logging
+from learner import export_dsjson, import_dsjson
 from learner.loop import LoopWriter, Stores
 from learner.profiles import ProfileWriter
 from learner.run import Runner, Writer
@@ -36,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replay = commands.add_parser("replay", help="learn a loop's generation again from its log")
     replay.add_argument("--loop", required=True)
     replay.add_argument("--verify", action="store_true", help="compare with the serving snapshot, byte for byte")
+    import_dsjson.add_command(commands)
+    export_dsjson.add_command(commands)
     chosen = parser.parse_args(arguments)
+    if chosen.command in ("import", "export"):
+        with open_installation(load_settings()) as installation:
+            return int(chosen.run(installation, chosen))
     if chosen.command == "learn":
         return _learn(chosen.loop)
     if chosen.command == "work":
@@ -79,6 +86,7 @@ def _learn(only: list[str] | None) -> int:
                 raise LookupError(f"loop {name!r} is gone")
             return LoopWriter(stores, config, settings.checkpoint_seconds)
 
+        spare_what_stays()
         Runner(reader, client, open_writer, versions, writers, settings.batch_size, activity=only is None).run(stop)
     return 0
 

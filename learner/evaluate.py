@@ -37,6 +37,9 @@ def evaluate(installation: Installation, job: Job) -> dict[str, Any]:
             told = now
             jobs.progress(job, min(0.99, done / whole), now)
 
-    found = evaluate_loop(installation.engine, request, progress=tell)
+    wants_features = bool(stored.request.get("features"))
+    found = evaluate_loop(
+        installation.engine, request, features=wants_features, each_feature=wants_features, progress=tell
+    )
     store.finish(evaluation_id, report.to_json(found), report.to_html(found), datetime.now(UTC))
     return {"evaluation_id": evaluation_id, "verdict": found.verdict, "n": found.n}

@@ -24,7 +24,7 @@ from contextual_bandit.joined import (
 )
 from contextual_bandit.limits import HOLDS_STOCK
 from contextual_bandit.loops import LoopConfig, RewardDefinition
-from contextual_bandit.reward import rewards_of
+from contextual_bandit.reward import DIRECT, rewards_of
 from contextual_bandit.slots import slot_view, slot_views
 from contextual_bandit.types import Decision, Event, Outcome
 
@@ -34,6 +34,12 @@ OUTAGE_SECONDS = 3.0
 def early_activation(decision_id: str, time: datetime) -> Outcome:
     """An activation that waits for its decision; no client's id can hold the control character in this one's."""
     return Outcome(f"\x01activation:{decision_id}", decision_id, ACTIVATION_KIND, 0.0, time)
+
+
+def imported_outcome(decision_id: str, slot: int | None, reward: float, time: datetime) -> Outcome:
+    """The reward of an imported decision as the ledger has it; no client's id can hold the control character."""
+    place = "" if slot is None else f":{slot}"
+    return Outcome(f"\x01imported:{decision_id}{place}", decision_id, DIRECT, reward, time, True, slot)
 
 
 class Joiner:
@@ -54,6 +60,7 @@ class Joiner:
         messages: Iterable[tuple[str, bytes]],
         known_decisions: frozenset[str],
         known_outcomes: frozenset[str],
+        decoded: Mapping[str, Event] | None = None,
     ) -> Batch:
         """Apply messages and close what is due; an event that cannot be applied is set aside.
 
@@ -61,15 +68,16 @@ class Joiner:
             messages: (position, bytes) in stream order.
             known_decisions: ids among those in the messages that were decided in an earlier batch.
             known_outcomes: outcome ids that were stored in an earlier batch.
+            decoded: by position, those of the messages that were read already.
         """
-        state = self.state
+        state, decoded = self.state, decoded or {}
         batch = Batch(state.position, state.stream_time, state.sequence)
         decided = set(known_decisions)
         stored = set(known_outcomes)
         for position, data in messages:
             state.position = position
             try:
-                event = events.decode(position, data)
+                event = decoded.get(position) or events.decode(position, data)
                 self._apply(event, data, batch, decided, stored)
             except (events.BadEvent, KeyError, TypeError, ValueError) as error:
                 batch.set_aside.append((position, data, repr(error)))
@@ -88,6 +96,8 @@ class Joiner:
         self._note_outage(time)
         if event.type == events.DECISION:
             self._open(event, data, time, batch, decided)
+        elif event.type == events.IMPORTED:
+            self._import(event, data, time, batch, decided)
         elif event.type == events.OUTCOME:
             self._outcome(event, time, batch, decided, stored)
         elif event.type == events.ACTIVATION:
@@ -134,6 +144,22 @@ class Joiner:
         heapq.heappush(self._due, (closes_at, event.event_id, decision_id))
         if self.config.close_on_final and entry.active and any(outcome.final for outcome in early):
             self._close(entry, time, batch)
+
+    def _import(self, event: Event, data: bytes, time: datetime, batch: Batch, decided: set[str]) -> None:
+        """Another service closed this decision: it is an interaction at once, with the reward that it had there."""
+        decision = events.decision_from(event.payload)
+        decision_id, rewards = decision.decision_id, events.imported_rewards(event.payload, decision)
+        if decision_id in decided:
+            batch.repeated += 1
+            return
+        decided.add(decision_id)
+        batch.opened.append(Open(decision, data, True, time, time, event.event_id))
+        for index, reward in enumerate(rewards):
+            outcome = imported_outcome(decision_id, index if decision.has_slots else None, reward, time)
+            batch.outcomes.append(StoredOutcome(outcome, event.event_id, "joined"))
+        self.state.sequence += 1
+        by_slot = rewards if decision.has_slots else ()
+        batch.closed.append(Closed(self.state.sequence, decision, sum(rewards), time, time, by_slot))
 
     def _activate(self, event: Event, time: datetime, batch: Batch, decided: set[str], stored: set[str]) -> None:
         decision_id = event.payload["decision_id"]

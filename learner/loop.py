@@ -12,9 +12,11 @@ import redis
 from sqlalchemy import Engine
 
 from adapters.catalogue import LoopStore
+from adapters.history import LoopHistory, read_history
 from adapters.interaction_log import read_interactions, read_rebuilt
 from adapters.locks import WriterConnection
 from adapters.loop_log import LoopLog
+from adapters.operations import OperationStore
 from adapters.snapshots import SnapshotStore
 from adapters.streams import StreamReader, loop_stream
 from adapters.telemetry import LearnerMetrics
@@ -22,10 +24,12 @@ from adapters.unit_counts import apply_changes
 from contextual_bandit import events
 from contextual_bandit.joined import Batch
 from contextual_bandit.loops import LoopConfig
-from contextual_bandit.types import LoggedInteraction
+from contextual_bandit.slots import use_of
+from contextual_bandit.types import Event, LoggedInteraction
 from learner.erase import erase_from_loop, finish_loop, split_at_erasures
 from learner.join import Joiner, early_activation, revisions
-from learner.train import open_generation, open_trainer
+from learner.operations import ModelOperations
+from learner.train import Trainer, open_generation, open_trainer
 
 log = logging.getLogger(__name__)
 TRIM_EVERY_SECONDS = 5.0
@@ -62,6 +66,9 @@ class LoopWriter:
         self._stores = stores
         self._checkpoint_seconds = checkpoint_seconds
         self._ledger = LoopLog(stores.writers, config.loop)
+        self._operations = ModelOperations(
+            self, OperationStore(stores.engine), LoopHistory(stores.engine, config.loop), stores.snapshots, stores.loops
+        )
         try:
             state, attempts = self._ledger.load()
             self._joiner = Joiner(config, state)
@@ -71,9 +78,11 @@ class LoopWriter:
             self._trainer = open_trainer(stores.snapshots, config.loop, generation, setting, _now())
             self._catch_up(attempts)
             self._bring_units()
-            self._follow_setting()
+            self._operations.run()
+            self._operations.follow_setting()
             finish_loop(stores.reader, self._ledger, self.position, self._unlearn)
         except BaseException:
+            self._operations.close()
             self._ledger.close()
             raise
         self._checkpointed = self._trimmed = self._ticked = time.monotonic()
@@ -82,6 +91,26 @@ class LoopWriter:
     def position(self) -> str:
         """The last message that was committed."""
         return self._joiner.state.position
+
+    @property
+    def trainer(self) -> Trainer:
+        """The model that serves and learns."""
+        return self._trainer
+
+    @property
+    def stream_time(self) -> datetime | None:
+        """How far the stream's time is."""
+        return self._joiner.state.stream_time
+
+    def adopt(self, trainer: Trainer) -> None:
+        """Save the model so far, and go on with another generation."""
+        self._checkpoint()
+        before, self._trainer = self._trainer, trainer
+        before.close()
+
+    def take_settings(self, config: LoopConfig) -> None:
+        """Go on with other settings of the loop."""
+        self.config = self._joiner.config = config
 
     def handle(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """Join, commit and learn messages; on any error the writer must be discarded."""
@@ -96,9 +125,9 @@ class LoopWriter:
             finish_loop(self._stores.reader, self._ledger, self.position, self._unlearn)
 
     def _take(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        decision_ids, outcome_ids = _ids(messages)
+        decoded, decision_ids, outcome_ids = _decoded(messages)
         known = self._ledger.known(decision_ids, outcome_ids)
-        batch = self._joiner.run(messages, *known)
+        batch = self._joiner.run(messages, *known, decoded)
         self._rebuild(batch)
         self._ledger.commit(batch, self._trainer.generation)
         if batch.unit_changes:
@@ -107,6 +136,7 @@ class LoopWriter:
         self._count(batch, len(messages))
         if batch.controls:
             self._reload_config()
+        self._operations.step()
         self._renew_if_due()
         self._publish_if_due()
         self._stores.reader.mark_applied(self.stream, batch.position)
@@ -128,6 +158,7 @@ class LoopWriter:
 
     def idle(self) -> None:
         """What is due by the clock: a tick while something waits for time to pass, checkpoints, trimming."""
+        self._operations.step()
         now = time.monotonic()
         waiting = self._joiner.state.open or self._trainer.trained_through > self._trainer.published_through
         if waiting and self.config.clock == "wall" and now - self._ticked >= TICK_SECONDS:
@@ -149,6 +180,7 @@ class LoopWriter:
 
     def abandon(self) -> None:
         """Let go without saving; everything committed is in the log."""
+        self._operations.close()
         self._trainer.close()
         self._ledger.close()
 
@@ -170,7 +202,7 @@ class LoopWriter:
             decision = closed.decision
             self._trainer.learn(
                 LoggedInteraction(
-                    closed.sequence, decision, closed.reward, decision.use, closed.closed_at,
+                    closed.sequence, decision, closed.reward, use_of(decision), closed.closed_at,
                     slot_rewards=closed.slot_rewards,
                 )
             )  # fmt: skip
@@ -219,13 +251,9 @@ class LoopWriter:
     def _reload_config(self) -> None:
         config = self._stores.loops.get(self.config.loop)
         if config is not None:
-            self.config = self._joiner.config = config
-            self._follow_setting()
-
-    def _follow_setting(self) -> None:
-        """A new learning setting starts a generation."""
-        if self._trainer.setting != self.config.setting:
-            self._begin_generation("setting")
+            self.take_settings(config)
+            self._operations.run()
+            self._operations.follow_setting()
 
     def _renew_if_due(self) -> None:
         """A generation is renewed when its look-back window has moved on, so that it forgets what fell out of it.
@@ -249,18 +277,18 @@ class LoopWriter:
     def _begin_generation(self, reason: str) -> None:
         """Train on the log so far, as far as the loop looks back; the old model serves meanwhile."""
         log.info("new generation", extra={"loop": self.config.loop, "reason": reason})
-        self._checkpoint()
-        before, now = self._trainer, self._joiner.state.stream_time
+        loop, now, operations = self.config.loop, self.stream_time, OperationStore(self._stores.engine)
         closed_from = None
         if self.config.lookback_days is not None and now is not None:
             closed_from = now - timedelta(days=self.config.lookback_days)
-        history = read_interactions(
-            self._stores.engine, self.config.loop, learnable=True, latest=True, closed_from=closed_from
-        )
-        self._trainer = open_generation(
-            self._stores.snapshots, before.snapshot(now), self.config.setting, history, _now()
-        )
-        before.close()
+        history = read_history(
+            self._stores.engine, loop, after=operations.reset_through(loop), closed_from=closed_from,
+            definition=self.config.reward if operations.rewards_changed(loop) else None,
+        )  # fmt: skip
+        parent = self._trainer.snapshot(now)
+        self.adopt(open_generation(self._stores.snapshots, parent, self.config.setting, history, _now()))
+        # A replay for a setting that has changed just now is this one.
+        self._operations.replaced()
 
     def _count(self, batch: Batch, messages: int) -> None:
         metrics, loop = self._stores.metrics, self.config.loop
@@ -272,13 +300,14 @@ class LoopWriter:
         metrics.open.labels(loop).set(len(self._joiner.state.open))
 
 
-def _ids(messages: Sequence[tuple[str, bytes]]) -> tuple[list[str], list[str]]:
-    """The decision and outcome ids that messages speak of; unreadable ones are the joiner's to set aside."""
+def _decoded(messages: Sequence[tuple[str, bytes]]) -> tuple[dict[str, Event], list[str], list[str]]:
+    """Events by position, and the ids of decisions and outcomes in them; the joiner sets unreadable ones aside."""
+    decoded: dict[str, Event] = {}
     decision_ids: list[str] = []
     outcome_ids: list[str] = []
     for position, data in messages:
         try:
-            event = events.decode(position, data)
+            event = decoded[position] = events.decode(position, data)
         except events.BadEvent:
             continue
         payload = event.payload
@@ -288,7 +317,7 @@ def _ids(messages: Sequence[tuple[str, bytes]]) -> tuple[list[str], list[str]]:
                 outcome_ids.append(early_activation(payload["decision_id"], event.time).outcome_id)
         if isinstance(payload.get("outcome_id"), str):
             outcome_ids.append(payload["outcome_id"])
-    return decision_ids, outcome_ids
+    return decoded, decision_ids, outcome_ids
 
 
 def _now() -> datetime:

@@ -42,7 +42,7 @@ class Trainer:
 
     def learn(self, interaction: LoggedInteraction) -> None:
         """Take the next interaction, slot by slot; only what is meant for learning reaches the model."""
-        self._policy.learn(lessons(interaction))
+        learn(self._policy, interaction)
         self.trained_through = interaction.sequence
 
     def snapshot(self, stream_time: datetime | None) -> PolicySnapshot:
@@ -63,6 +63,12 @@ class Trainer:
     def close(self) -> None:
         """Free the workspace."""
         self._policy.close()
+
+
+def learn(policy: VowpalPolicy, interaction: LoggedInteraction) -> None:
+    """Teach a policy an interaction, slot by slot; only what is meant for learning reaches it."""
+    setting = policy.setting
+    policy.learn(lessons(interaction, setting.reward_low, setting.reward_high))
 
 
 def open_trainer(store: SnapshotStore, loop: str, generation: int, setting: LearningSetting, now: datetime) -> Trainer:
@@ -103,14 +109,22 @@ def open_generation(
         history: learnable interactions by rising sequence, up to the parent's last.
         now: when the base is stored.
     """
-    generation = parent.generation + 1
     policy = VowpalPolicy(setting)
     for interaction in history:
-        policy.learn(lessons(interaction))
-    base = make_snapshot(
-        parent.loop, generation, parent.trained_through, parent.stream_time, parent.snapshot_id, policy
-    )
+        learn(policy, interaction)
+    model = policy.save()
     policy.close()
+    return start_generation(store, parent, setting, model, now)
+
+
+def start_generation(
+    store: SnapshotStore, parent: PolicySnapshot, setting: LearningSetting, model: bytes, now: datetime
+) -> Trainer:
+    """Begin the next generation from given bytes, which are stored and published as they are."""
+    generation = parent.generation + 1
+    base = _snapshot(
+        parent.loop, generation, parent.trained_through, parent.stream_time, parent.snapshot_id, setting, model
+    )
     store.add(base, publish=True, now=now)
     return open_trainer(store, parent.loop, generation, setting, now)
 
@@ -119,7 +133,13 @@ def make_snapshot(
     loop: str, generation: int, through: int, stream_time: datetime | None, parent: str | None, policy: VowpalPolicy
 ) -> PolicySnapshot:
     """A policy's state as a snapshot."""
-    setting, model = policy.setting, policy.save()
+    return _snapshot(loop, generation, through, stream_time, parent, policy.setting, policy.save())
+
+
+def _snapshot(
+    loop: str, generation: int, through: int, stream_time: datetime | None, parent: str | None,
+    setting: LearningSetting, model: bytes,
+) -> PolicySnapshot:  # fmt: skip
     name = snapshot_id(loop, generation, through)
     return PolicySnapshot(
         name, loop, policy_id(setting.arguments), generation, through, stream_time, parent, setting.arguments,
@@ -175,7 +195,7 @@ def verify(
         while reloads < len(points) and points[reloads] < interaction.sequence:
             policy = _reload(policy)
             reloads += 1
-        policy.learn(lessons(interaction))
+        learn(policy, interaction)
         learned += 1
     for _ in points[reloads:]:
         policy = _reload(policy)

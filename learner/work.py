@@ -18,6 +18,7 @@ from adapters.jobs import Job, JobStore
 from adapters.retention import drop_days_before
 from adapters.snapshots import SnapshotStore
 from learner.evaluate import evaluate
+from learner.optimise import auto_optimise
 from learner.precompute import precompute, precompute_cells, precompute_similarity, precompute_thresholds
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def drop_old_log(installation: Installation, job: Job) -> dict[str, int]:
 
 # What may be asked for is in adapters.jobs, where the decision service sees it; a test holds both equal.
 KINDS: Mapping[str, Callable[[Installation, Job], Mapping[str, Any]]] = {
+    "auto_optimise": auto_optimise,
     "evaluate": evaluate,
     "precompute": precompute,
     "precompute_cells": precompute_cells,
@@ -54,7 +56,7 @@ KINDS: Mapping[str, Callable[[Installation, Job], Mapping[str, Any]]] = {
     "prune_snapshots": prune_snapshots,
     "retention": drop_old_log,
 }
-HOUSEKEEPING = ("prune_snapshots", "retention", "precompute")
+HOUSEKEEPING = ("prune_snapshots", "retention", "precompute", "auto_optimise")
 
 
 def work_forever(installation: Installation, stop: threading.Event) -> None:

@@ -17,6 +17,8 @@ COMMANDS = {
     "learn": ("learner.__main__", True, "join, learn, publish"),
     "work": ("learner.__main__", True, "jobs and housekeeping"),
     "replay": ("learner.__main__", True, "learn a generation again from the log, and compare"),
+    "import": ("learner.__main__", True, "import another service's log"),
+    "export": ("learner.__main__", True, "export a loop's log"),
     "migrate": ("migrations.__main__", False, "bring the database to this version"),
     "demo": ("simulator.demo", False, "the whole loop on published retail data"),
     "simulate": ("simulator.__main__", False, "drive a running service with a simulated market"),

@@ -111,7 +111,7 @@ export interface RankOut {
   ranking: Array<RankedOut>;
   policy_id: string;
   snapshot_id: string;
-  learning_mode: "online" | "logging_only";
+  learning_mode: "online" | "apprentice" | "logging_only";
   /** learn, baseline, holdout or fallback (nothing was eligible). */
   use?: string;
   /** The offer's code, if the catalogue has one. */

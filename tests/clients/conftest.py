@@ -27,7 +27,6 @@ import uvicorn
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ROOT / "clients"
-sys.path.insert(0, str(CLIENTS / "python"))
 
 
 def _load(path: Path, name: str) -> ModuleType:

@@ -45,6 +45,7 @@ def test_bad_jobs_are_refused_and_leave_no_trace(api, problem, body, named):
         "precompute",
         "retention",
         "prune_snapshots",
+        "auto_optimise",
     }
 
 

@@ -347,7 +347,7 @@ class RankOut(TypedDict):
     ranking: list[RankedOut]
     policy_id: str
     snapshot_id: str
-    learning_mode: Literal["online", "logging_only"]
+    learning_mode: Literal["online", "apprentice", "logging_only"]
     # learn, baseline, holdout or fallback (nothing was eligible).
     use: NotRequired[str]
     # The offer's code, if the catalogue has one.

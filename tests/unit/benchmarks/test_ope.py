@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ope
-from benchmarks.rank import CannotMeasure
+from benchmarks.processes import CannotMeasure
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,13 @@ STORED = {
     b'"removed":[["x","expired"]],"slots":[{"chosen":1,"policy":[0.1,0.9],"served":[0.2,0.8],"propensity":0.8,'
     b'"draw":0.61}],"policy_id":"p","snapshot_id":"s","learning_mode":"online","use":"learn","deferred":false,'
     b'"request_hash":"h"}}',
+    "rank_repeated": b'{"v":1,"type":"rank_repeated","time":"2026-03-02T09:30:00.123456Z","payload":{"decision_id":"d1"}}',
+    "imported": b'{"v":1,"type":"imported","time":"2026-03-02T09:30:00.123456Z","payload":{"loop":"homepage",'
+    b'"decision_id":"d2","decided_at":"2026-03-02T09:30:00.123456Z","occurred_at":"2019-03-02T09:29:00.000000Z",'
+    b'"customer_id":null,"context":{"G":{"kind":"new"}},"actions":[["a",0,{}],["b",0,{}]],"affinity_names":[],'
+    b'"affinity":[[],[]],"removed":[],"slots":[{"chosen":0,"policy":[0.9,0.1],"served":[0.9,0.1],"propensity":0.9,'
+    b'"draw":null}],"policy_id":"imported","snapshot_id":"imported","learning_mode":"online","use":"learn",'
+    b'"deferred":false,"request_hash":"","rewards":[1.0],"given":{"c":{"G":{"kind":"new"}}}}}',
     "outcome": b'{"v":1,"type":"outcome","time":"2026-03-02T09:30:00.123456Z","payload":{"outcome_id":"o1",'
     b'"decision_id":"d1","kind":"click","value":1.0,"final":true}}',
     "activation": b'{"v":1,"type":"activation","time":"2026-03-02T09:30:00.123456Z","payload":{"decision_id":"d1"}}',

@@ -159,3 +159,18 @@ def test_an_affinity_of_zero_is_none(policy: VowpalPolicy) -> None:
     with_zero = [Action("a", {}, {"r4": 0.0}), Action("b", {}, {})]
     without = [Action("a", {}, {}), Action("b", {}, {})]
     assert policy.distribution(CONTEXT, with_zero) == policy.distribution(CONTEXT, without)
+
+
+def test_affinities_that_share_an_object_count_as_those_that_do_not(policy: VowpalPolicy) -> None:
+    shared = {"r4": 3.25, "odd name|x": 0.5, "zero": 0.0, "word": "yes", "flag": True}
+    for version in (0, 1):
+        together = [replace(action, affinity=shared, version=version) for action in ACTIONS]
+        apart = [replace(action, affinity=dict(shared), version=version) for action in ACTIONS]
+        first = policy.distribution(CONTEXT, together)
+        # Twice, as the first call makes what later ones reuse.
+        assert policy.distribution(CONTEXT, apart) == policy.distribution(CONTEXT, together) == first
+
+
+def test_equal_values_of_other_types_are_other_features() -> None:
+    lines = [shared_line(Context({"H": {"new": value}})) for value in (True, 1.0, "1.0", True)]
+    assert lines == ["shared |H new=true", "shared |H new", "shared |H new=1.0", "shared |H new=true"]
