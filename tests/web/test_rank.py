@@ -20,14 +20,15 @@ THREE = [
 def trained(lasting_loop, at, until):
     """A loop with a floor of 0.3 that has learned to show `b` on phones and `c` elsewhere."""
     loop = lasting_loop(simulated=True, exploration_floor=0.3, export_frequency_seconds=1)
-    for step in range(150):
-        kind, good = (("phone", "b"), ("desk", "c"))[step % 2]
+    for number in range(240):
+        step = 0.6 * number
+        kind, good = (("phone", "b"), ("desk", "c"))[number % 2]
         decision = loop.rank(context={"device": {"kind": kind}}, candidates=THREE, occurred_at=at(step))
         loop.reward(
             decision["decision_id"], value=float(decision["offer_id"] == good), final=True, occurred_at=at(step)
         )
-        if step % 50 == 49:
-            loop.tick(at(step + 0.9))
+        if number % 40 == 39:
+            loop.tick(at(step + 0.5))
     loop.tick(at(160))
     assert loop.status()["snapshots"] >= 2
     first = loop.status()["snapshot_id"]
