@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from contextual_bandit.loops import BaselineSetting, LoopConfig
+from contextual_bandit.loops import BaselineSetting, Holdout, LoopConfig
 from contextual_bandit.types import LoggedInteraction
 from evaluation import __main__ as command
 from evaluation import run
@@ -49,3 +50,30 @@ def test_command(
     assert "served policy" in capsys.readouterr().out
     log.clear()
     assert command.main([*arguments, "--database-url", "postgresql://nowhere"]) == 1
+
+
+def test_a_loop_with_a_holdout_has_both_answers(
+    synthetic_log: SyntheticLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = synthetic_log(4000, (0.2, 0.5), (0.4, 0.6), seed=1)
+    held_out = synthetic_log(2000, (0.2, 0.5), (1.0, 0.0), seed=2, use="holdout")
+    log = []
+    for number, (one, name) in enumerate([*((each, "s") for each in served), *((each, "h") for each in held_out)]):
+        customer, decision_id = f"{name}{number % (800 if name == 's' else 400)}", f"{name}-{number}"
+        log.append(replace(one, decision=replace(one.decision, customer_id=customer, decision_id=decision_id)))
+    loop = LoopConfig("homepage", holdout=Holdout(1 / 3), baseline=BaselineSetting(priority=("a0",)))
+    monkeypatch.setattr(command, "make_engine", lambda url: _Engine())
+    monkeypatch.setattr(run, "read_interactions", lambda *_, **__: iter(log))
+    monkeypatch.setattr(run, "find_settings", lambda *_: loop)
+    out = tmp_path / "one.json"
+    words = ["--loop", "homepage", "--database-url", "postgresql://nowhere", "--policy", "uniform", "--json", str(out)]
+    assert command.main([*words, "--features"]) == 0
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["n"] == 4000
+    assert found["holdout"]["agreement"] == "agree"
+    assert found["holdout"]["held_out"] == 2000
+    assert found["features"]["decisions"] == 4000
+    # Of the closing times only those before the end are read.
+    end = log[1000].closed_at.isoformat()
+    assert command.main([*words, "--to", end]) == 0
+    assert json.loads(out.read_text(encoding="utf-8"))["n"] == 1000
