@@ -17,6 +17,7 @@ from typing import Literal, Self, TypeAlias
 import numpy as np
 
 from contextual_bandit.loops import BaselineSetting, Holdout
+from contextual_bandit.slots import slot_interactions
 from contextual_bandit.types import Estimate, LoggedInteraction
 from evaluation.arrays import FloatArray, IntArray
 from evaluation.bootstrap import PoissonBootstrap
@@ -169,8 +170,10 @@ class HoldoutLog:
         for interaction in interactions:
             customer_id = interaction.decision.customer_id
             if interaction.use == "holdout" and customer_id is not None:
-                self._customers.append(customer_id)
-                self._rewards.append(interaction.reward)
+                # By slot, as the decisions of the other arm count.
+                rewards = [one.reward for one in slot_interactions(interaction)]
+                self._customers += [customer_id] * len(rewards)
+                self._rewards += rewards
                 if len(self._rewards) >= _BATCH:
                     self._flush()
             yield interaction
