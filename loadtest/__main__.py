@@ -121,7 +121,7 @@ def run_locust(url: str, out: Path, chosen: argparse.Namespace) -> int:
         "--exit-code-on-error", "1",
     ]  # fmt: skip
     if by_clock:
-        command += ["--rate", str(chosen.rate), "--reset-stats"]
+        command += ["--user-rate", str(chosen.rate / chosen.users), "--reset-stats"]
     if chosen.processes > 1:
         command += ["--processes", str(chosen.processes)]
     process = subprocess.Popen(command, start_new_session=True)

@@ -4,7 +4,7 @@ Users who wait for their answers slow down with the service, so that a stall is 
 and hides all calls that it kept from being made ("coordinated omission"). Here calls start by the clock, whether the
 ones before are answered or not, and ``rank from due`` counts from when each should have started.
 
-``--rate`` is of all users together, on all machines; each of ``--users`` makes its share.
+``--user-rate`` is of each of ``--users``, on whichever machine it is: Locust tells its workers no total.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MORE_SECONDS = 5.0
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _add_rate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rate", type=float, default=100.0, help="rank calls per second, all users together")
+    parser.add_argument("--user-rate", type=float, default=5.0, help="rank calls per second of each user")
 
 
 def arrive(user: Arrivals) -> None:
@@ -43,16 +43,15 @@ def arrive(user: Arrivals) -> None:
 
 
 class Arrivals(FastHttpUser):  # type: ignore[misc]
-    """Makes its share of the calls by the clock, as many customers would."""
+    """Makes calls by the clock, as many customers would."""
 
     tasks = [arrive]  # noqa: RUF012  (Locust's own way)
     wait_time = constant(0)
     concurrency = MOST_WAITING
 
     def on_start(self) -> None:
-        """Share the rate, and begin at a moment of one's own."""
-        options = self.environment.parsed_options
-        self.seconds_between = options.num_users / options.rate
+        """Begin at a moment of one's own."""
+        self.seconds_between = 1.0 / self.environment.parsed_options.user_rate
         self.calls = Pool(MOST_WAITING)
         self.due = time.perf_counter() + random.random() * self.seconds_between
 

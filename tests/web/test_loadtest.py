@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,14 +29,14 @@ def run(guarded: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]
         assert client.put("/v1/offers/load-only", json=PUT, headers=HEADERS).is_success
         yield load
         assert client.delete("/v1/offers/load-only", headers=HEADERS).is_success
-    assert (out / "loadtest.html").stat().st_size > 10_000
-    assert (out / "loadtest_stats.csv").read_text().count("\n") >= 3
 
 
-def test_users_who_wait_meet_an_objective(run: Run) -> None:
-    ended = run("--seconds", "4", "--p99-ms", "60000")
+def test_users_who_wait_meet_an_objective(run: Run, tmp_path: Path) -> None:
+    ended = run("--seconds", "4", "--p99-ms", "60000", "--out", str(tmp_path))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "0 failed" in ended.stdout
+    assert b"locust" in (tmp_path / "loadtest.html").read_bytes().lower()
+    assert (tmp_path / "loadtest_stats.csv").read_text().startswith("Type,Name,Request Count")
     assert ended.stdout.rstrip().endswith("passed")
 
 
