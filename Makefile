@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
+TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check test demo up bench loadtest report lock clean
@@ -28,8 +29,8 @@ check: setup  ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir $(VENV)/import-linter-cache
 
-test: setup  ## every test; starts and stops its own stores
-	$(BIN)/python -m pytest $(ARGS)
+test: setup  ## every test, in two processes; starts and stops its own stores
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
 demo: setup  ## the whole loop on published retail data (ARGS="--exit --seed 2")
 	@$(BIN)/offerloop demo $(ARGS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -150,21 +150,51 @@ class LoopStore:
         self._engine = engine
         self._client = client
 
-    def put(self, config: LoopConfig, actor: str, now: datetime) -> LoopConfig:
-        """Create or replace a loop's settings; the stored ones carry their new version."""
+    def put(
+        self, config: LoopConfig, actor: str, now: datetime, *, keep_challengers: bool = False
+    ) -> LoopConfig:  # fmt: skip
+        """Create or replace a loop's settings; the stored ones carry their new version.
+
+        With ``keep_challengers`` they stay as they are stored at that moment: a guardrail may just have stopped one.
+        """
         with self._engine.begin() as connection:
-            current = connection.execute(
-                select(loops.c.version).where(loops.c.loop == config.loop).with_for_update()
+            record = connection.execute(
+                select(loops.c.config).where(loops.c.loop == config.loop).with_for_update()
             ).scalar_one_or_none()
-            version = (current or 0) + 1
-            record = loop_record(config) | {"version": version}
-            row = {
-                "loop": config.loop, "config": record, "version": version, "deleted": False, "updated_at": now,
-            }  # fmt: skip
-            connection.execute(insert(loops).values(row).on_conflict_do_update(index_elements=["loop"], set_=row))
-            audit(connection, now, actor, "loop.put", config.loop, record)
+            current = None if record is None else loop_from(record)
+            if current is not None and keep_challengers:
+                config = replace(config, challengers=current.challengers)
+            stored = _put_loop(connection, replace(config, version=current.version + 1 if current else 1), actor, now)
         self._client.hincrby(VERSIONS_KEY, "loops", 1)
-        return loop_from(record)
+        return stored
+
+    def edit(
+        self, loop: str, change: Callable[[LoopConfig], LoopConfig], actor: str, now: datetime, action: str, detail: Any
+    ) -> LoopConfig | None:
+        """Change settings from what is stored at that moment, so that no other change meanwhile is undone.
+
+        Args:
+            loop: the loop's name.
+            change: from the stored settings to the new ones; what it raises leaves everything as it was.
+            actor: who asks.
+            now: the time of it.
+            action: what the audit log calls it, beside the settings as a whole.
+            detail: what the audit log says of it, as JSON.
+
+        Returns:
+            The settings as they are stored now; None when there is no such loop.
+        """
+        with self._engine.begin() as connection:
+            stored = edit_loop(connection, loop, change, actor, now)
+            if stored is None:
+                return None
+            audit(connection, now, actor, action, loop, detail)
+        self.announce()
+        return stored
+
+    def announce(self) -> None:
+        """Tell the services that settings have changed."""
+        self._client.hincrby(VERSIONS_KEY, "loops", 1)
 
     def ensure(self, config: LoopConfig, now: datetime) -> None:
         """Create a loop that does not exist yet; an existing one stays as it is."""
@@ -203,6 +233,29 @@ class LoopStore:
                 .all()
             )
         return [loop_from(record) for record in records]
+
+
+def edit_loop(
+    connection: Connection, loop: str, change: Callable[[LoopConfig], LoopConfig], actor: str, now: datetime
+) -> LoopConfig | None:
+    """Change settings in somebody's transaction, who then announces it; None when there is no such loop."""
+    query = select(loops.c.config).where(loops.c.loop == loop, ~loops.c.deleted).with_for_update()
+    record = connection.execute(query).scalar_one_or_none()
+    if record is None:
+        return None
+    current = loop_from(record)
+    return _put_loop(connection, replace(change(current), version=current.version + 1), actor, now)
+
+
+def _put_loop(connection: Connection, config: LoopConfig, actor: str, now: datetime) -> LoopConfig:
+    """Store settings with the version that they carry; returns them as they are read back."""
+    record = loop_record(config)
+    row = {
+        "loop": config.loop, "config": record, "version": config.version, "deleted": False, "updated_at": now,
+    }  # fmt: skip
+    connection.execute(insert(loops).values(row).on_conflict_do_update(index_elements=["loop"], set_=row))
+    audit(connection, now, actor, "loop.put", config.loop, record)
+    return loop_from(record)
 
 
 def _is_same(stored: Offer, wanted: Offer) -> bool:

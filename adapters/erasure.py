@@ -8,9 +8,10 @@ the code:
 - PostgreSQL, by the writer of each loop: ``decisions``, ``interactions`` in all revisions, ``outcomes``,
   ``open_decisions``, ``decision_keys``, ``set_aside_events`` that name the customer or one of these decisions;
   ``unit_changes`` only lose both names, so that units come back all the same.
-- Redis: ``profile:``, ``record:`` and ``seen:`` of the customer, ``decided:`` of the decisions, and every stream up to
-  the erasure.
-- Models: a generation trained on what is left; the snapshots of all earlier ones are deleted.
+- Redis: ``profile:``, ``record:``, ``seen:`` and ``session:`` of the customer, ``decided:`` of the decisions and of ids
+  that stand for them, and every stream up to the erasure.
+- Models: a generation trained on what is left; the snapshots of all earlier ones are deleted, and every challenger
+  begins anew (``challengers``).
 - Memory of the services: profiles for a second at most, the old model until the new one is swapped in (a second too).
 - ``performance`` and ``precomputed`` stay: sums over many, in which nobody stands.
 - There is no lake yet. Whoever builds it deletes the customer's interactions there too, in ``LoopErasures.erase``'s
@@ -36,6 +37,7 @@ from sqlalchemy import Connection, Engine, delete, exists, func, or_, select, up
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters import receipts
+from adapters.challengers import restart_challengers
 from adapters.copying import copy_rows
 from adapters.receipts import Due, Receipts
 from adapters.streams import ACTIVITY_STREAM, FIELD, applied_key, loop_stream
@@ -62,6 +64,7 @@ from contextual_bandit.joined import UnitChange
 ERASURES_KEY = "erasures"
 SCANNED = 1000
 MOST_SCANNED = 20_000
+IDS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,18 +167,38 @@ class LoopErasures:
             )
             nameless = update(unit_changes).where(unit_changes.c.loop == loop, named)
             rows["unit_changes"] = _count(connection, nameless.values(customer_id=None, decision_id=""))
-            copy_rows(
-                connection,
-                unit_changes,
-                ("loop", "decision_id", "change", "offer_id", "version", "shown_at", "changed_at"),
-                [
-                    (loop, "", change.change, offer.offer_id, offer.version, change.shown_at, change.changed_at)
-                    for change in changes for offer in (change.decision.chosen,)
-                ],
-            )  # fmt: skip
+            _add_nameless(connection, loop, changes)
             names = frozenset({erasure.customer_id, *these})
             rows["set_aside_events"] = _forget_set_aside(connection, _writer(loop), names)
             _note(connection, _writer(loop), erasure, rows, now)
+
+    def decision_ids(self) -> Iterator[list[str]]:
+        """The ids of all decisions of the loop, some thousands at a time."""
+        query = select(decision_keys.c.decision_id).where(decision_keys.c.loop == self._loop)
+        query = query.order_by(decision_keys.c.decision_id).limit(IDS_AT_ONCE)
+        found = [""]
+        while found:
+            with self._connection.begin():
+                after = decision_keys.c.decision_id > found[-1]
+                found = list(self._connection.execute(query.where(after)).scalars())
+            yield found
+
+    def erase_log(self, changes: Iterable[UnitChange]) -> dict[str, int]:
+        """Delete the loop's whole log in one transaction; returns the number of rows by table.
+
+        Args:
+            changes: what becomes of the units that open decisions held. What closed ones changed stays to be counted.
+        """
+        connection, loop = self._connection, self._loop
+        with connection.begin():
+            rows = {
+                table.name: _count(connection, delete(table).where(table.c.loop == loop))
+                for table in (interactions, outcomes, open_decisions, decision_keys, decisions)
+            }
+            aside = delete(set_aside_events).where(set_aside_events.c.stream == _writer(loop))
+            rows["set_aside_events"] = _count(connection, aside)
+            _add_nameless(connection, loop, changes)
+        return rows
 
     def due(self, position: str) -> Due:
         """Erasures whose rows are gone and whose control events are committed."""
@@ -187,8 +210,11 @@ class LoopErasures:
         connection, models = self._connection, 0
         with connection.begin():
             if generation is not None:
-                older = (policy_snapshots.c.loop == self._loop) & (policy_snapshots.c.generation < generation)
-                models = _count(connection, delete(policy_snapshots).where(older))
+                # The numbers of challengers' generations are their own: all that they have is older.
+                older = (policy_snapshots.c.generation < generation) | (policy_snapshots.c.challenger != "")
+                mine = policy_snapshots.c.loop == self._loop
+                models = _count(connection, delete(policy_snapshots).where(mine, older))
+                restart_challengers(connection, self._loop, now)
             receipts.finish(connection, _writer(self._loop), done.receipt_ids, generation, models, now)
 
 
@@ -261,6 +287,19 @@ def _texts(value: Any) -> Iterator[str]:
 def _writer(loop: str) -> str:
     """A loop's writer in a receipt, in ``stream_positions`` and in ``set_aside_events``."""
     return f"loop:{loop}"
+
+
+def _add_nameless(connection: Connection, loop: str, changes: Iterable[UnitChange]) -> None:
+    """What becomes of units, without the names of whom they were held for."""
+    copy_rows(
+        connection,
+        unit_changes,
+        ("loop", "decision_id", "change", "offer_id", "version", "shown_at", "changed_at"),
+        [
+            (loop, "", change.change, offer.offer_id, offer.version, change.shown_at, change.changed_at)
+            for change in changes for offer in (change.decision.chosen,)
+        ],
+    )  # fmt: skip
 
 
 def _forget_set_aside(connection: Connection, stream: str, names: frozenset[str]) -> int:

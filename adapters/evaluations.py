@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Engine, Row, Select, delete, insert, select, update
+from sqlalchemy import Engine, Row, Select, delete, func, insert, select, update
 
 from adapters.catalogue import audit
 from adapters.tables import evaluations, jobs
@@ -100,6 +100,13 @@ class EvaluationStore:
             query = query.where(evaluations.c.loop == loop)
         with self._engine.connect() as connection:
             return [_stored(row) for row in connection.execute(query.limit(most))]
+
+    def unfinished(self, loop: str) -> int:
+        """How many of a loop's evaluations wait or run."""
+        query = select(func.count()).select_from(evaluations.join(jobs, jobs.c.job_id == evaluations.c.job_id))
+        query = query.where(evaluations.c.loop == loop, jobs.c.state.in_(["waiting", "running"]))
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def page(self, evaluation_id: str) -> str | None:
         """The report as a page; None before it is done."""

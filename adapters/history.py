@@ -11,7 +11,7 @@ from itertools import islice
 from sqlalchemy import Engine, func, select
 
 from adapters.interaction_log import first_sequence, outcome_from_row, position_key, read_interactions
-from adapters.tables import outcomes
+from adapters.tables import interactions, outcomes, stream_positions
 from contextual_bandit.joined import ACTIVATION_KIND
 from contextual_bandit.loops import RewardDefinition
 from contextual_bandit.reward import rewards_of
@@ -50,6 +50,7 @@ def read_history(
     limit: int | None = None,
     closed_from: datetime | None = None,
     definition: RewardDefinition | None = None,
+    learnable: bool = True,
 ) -> Iterator[LoggedInteraction]:
     """Learnable interactions by rising sequence, the newest revision of each.
 
@@ -60,9 +61,10 @@ def read_history(
         limit: at most so many.
         closed_from: only those that closed then or later.
         definition: makes rewards anew from the stored outcomes; without it they are as they were logged.
+        learnable: False gives those of every use.
     """
     found = read_interactions(
-        engine, loop, after=after, limit=limit, learnable=True, latest=True, closed_from=closed_from
+        engine, loop, after=after, limit=limit, learnable=learnable, sound=True, latest=True, closed_from=closed_from
     )
     if definition is None:
         yield from found
@@ -90,3 +92,37 @@ def _rescored(
     for one in batch:
         reward, by_slot = rewards_of(definition, received[one.decision.decision_id], one.decision)
         yield replace(one, reward=reward, slot_rewards=by_slot)
+
+
+def outcome_sums(
+    engine: Engine, loop: str, decision_ids: Sequence[str], kinds: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Summed values of outcomes of these kinds by decision and kind, whether or not they came within the wait."""
+    if not decision_ids or not kinds:
+        return {}
+    query = select(outcomes.c.decision_id, outcomes.c.kind, func.sum(outcomes.c.value)).where(
+        outcomes.c.loop == loop,
+        outcomes.c.decision_id == func.any(list(decision_ids)),
+        outcomes.c.kind == func.any(list(kinds)),
+    )
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    with engine.connect() as connection:
+        for decision_id, kind, total in connection.execute(query.group_by(outcomes.c.decision_id, outcomes.c.kind)):
+            found[decision_id][kind] = float(total)
+    return dict(found)
+
+
+def sequence_before(engine: Engine, loop: str, closed_from: datetime) -> int:
+    """The last interaction that closed before a time; 0 without one."""
+    query = select(func.max(interactions.c.sequence)).where(
+        interactions.c.loop == loop, interactions.c.closed_at < closed_from
+    )
+    with engine.connect() as connection:
+        return int(connection.execute(query).scalar() or 0)
+
+
+def stream_time(engine: Engine, loop: str) -> datetime | None:
+    """How far the time of a loop's stream is; None before its first message."""
+    query = select(stream_positions.c.stream_time).where(stream_positions.c.stream == f"loop:{loop}")
+    with engine.connect() as connection:
+        return connection.execute(query).scalar_one_or_none()

@@ -10,9 +10,9 @@ import redis
 from sqlalchemy import Engine, text
 
 from adapters import embedded
+from adapters.engines import make_engine, make_reader
 from adapters.settings import Settings
 from adapters.streams import connect
-from adapters.tables import make_engine, make_reader
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,11 +41,13 @@ def read_interactions(
     after: int = 0,
     limit: int | None = None,
     learnable: bool = False,
+    sound: bool = False,
     latest: bool = False,
     closed_from: datetime | None = None,
 ) -> Iterator[LoggedInteraction]:
     """Closed interactions by rising sequence, streamed; with ``learnable`` only what a policy may learn.
 
+    With ``sound`` none that was set aside because a learner died of it.
     The first revision is given, what was learned, or with ``latest`` the newest one, which holds late outcomes too.
     With ``closed_from`` only those that closed then or later.
     """
@@ -57,7 +59,9 @@ def read_interactions(
     else:
         query = query.where(interactions.c.revision == 0).order_by(interactions.c.sequence)
     if learnable:
-        query = query.where(interactions.c.use == "learn", ~interactions.c.set_aside)
+        query = query.where(interactions.c.use == "learn")
+    if learnable or sound:
+        query = query.where(~interactions.c.set_aside)
     if closed_from is not None:
         query = query.where(interactions.c.closed_at >= closed_from)
     with engine.connect() as connection:

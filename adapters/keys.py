@@ -16,7 +16,8 @@ from adapters.catalogue import audit
 from adapters.streams import VERSIONS_KEY
 from adapters.tables import api_keys
 
-Role: TypeAlias = Literal["read", "write", "admin"]
+# A page ranks and reports, and reads nothing.
+Role: TypeAlias = Literal["page", "read", "write", "admin"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,14 @@ LIVES_SECONDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a worker serves of one loop: the version of its settings, and the generation of its model."""
+    """What a worker serves of one loop: the version of its settings, and the generation of its model.
+
+    ``switches`` is the version of all kill switches that it goes by.
+    """
 
     version: int
     generation: int
+    switches: int = 0
 
 
 def worker_key(worker_id: str) -> str:
@@ -39,11 +43,15 @@ class LiveWorker:
         self.worker_id = uuid.uuid4().hex
         self._client = client
 
-    async def tell(self, served: Mapping[str, tuple[int, str]]) -> None:
-        """Say what is served: by loop, the version of its settings and the name of the snapshot; and live on."""
+    async def tell(self, served: Mapping[str, tuple[int, str]], switches: int = 0) -> None:
+        """Say what is served: by loop, the version of its settings and the name of the snapshot; and live on.
+
+        ``switches`` is the version of the kill switches.
+        """
+        entry = orjson.dumps({"loops": served, "switches": switches})
         pipeline = self._client.pipeline(transaction=False)
         pipeline.sadd(WORKERS_KEY, self.worker_id)
-        pipeline.set(worker_key(self.worker_id), orjson.dumps(served), ex=LIVES_SECONDS)
+        pipeline.set(worker_key(self.worker_id), entry, ex=LIVES_SECONDS)
         await pipeline.execute()
 
     async def leave(self) -> None:
@@ -68,6 +76,8 @@ async def served_by(client: redis.asyncio.Redis, loop: str) -> list[Served]:
     found = []
     for entry in entries:
         if entry is not None:
-            version, snapshot_id = orjson.loads(entry).get(loop, (0, ""))
-            found.append(Served(version, snapshot_generation(snapshot_id)))
+            told = orjson.loads(entry)
+            # A worker of an older release tells neither, and counts as behind.
+            version, snapshot_id = told.get("loops", {}).get(loop, (0, ""))
+            found.append(Served(version, snapshot_generation(snapshot_id), told.get("switches", 0)))
     return found

@@ -56,7 +56,8 @@ def change_loop(
     if wanted.learning_mode == "apprentice" and (current is None or current.learning_mode != "apprentice"):
         with engine.begin() as connection:
             connection.execute(delete(apprentice_counts).where(apprentice_counts.c.loop == wanted.loop))
-    stored = LoopStore(engine, client).put(wanted, actor, now)
+    is_of_challengers = current is None or current.challengers != wanted.challengers
+    stored = LoopStore(engine, client).put(wanted, actor, now, keep_challengers=not is_of_challengers)
     tell_learner(client, stored.loop, "loop_changed", actor, {"version": stored.version})
     return Changed(stored, operation_id)
 

@@ -30,9 +30,22 @@ from adapters.tables import (
 )
 from contextual_bandit import events
 from contextual_bandit.history import SEGMENTS
-from contextual_bandit.joined import ACTIVATION_KIND, MOST_ORPHANS, Batch, Closed, JoinState, Open, Revision, UnitChange
+from contextual_bandit.joined import (
+    ACTIVATION_KIND,
+    MOST_ORPHANS,
+    Batch,
+    Closed,
+    JoinState,
+    Open,
+    Revision,
+    UnitChange,
+    compressed,
+)
 from contextual_bandit.slots import use_of
 from contextual_bandit.types import Decision, Outcome
+
+# Rows that are in memory at a time when open decisions are read back.
+OPEN_AT_A_TIME = 1000
 
 
 class LoopLog:
@@ -107,11 +120,11 @@ class LoopLog:
             .where(open_decisions.c.loop == self.loop)
         )
         found: dict[str, Open] = {}
-        for found_row in self._connection.execute(query):
-            decision = events.decision_from(events.decode(found_row.position, found_row.record).payload)
+        # A million may be open: rows come piece by piece, and nothing is read before somebody asks for it.
+        for found_row in self._connection.execute(query.execution_options(yield_per=OPEN_AT_A_TIME)):
             found[found_row.decision_id] = Open(
-                decision,
-                found_row.record,
+                None,
+                compressed(found_row.record),
                 found_row.active,
                 found_row.decided_at,
                 found_row.closes_at,

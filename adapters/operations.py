@@ -1,4 +1,4 @@
-"""Operations on a loop's model: replays of the log, imports, resets; asked for by services, done by the learner.
+"""Operations on a loop's model and log: replayed, imported, reset, deleted; asked for by services, done by the learner.
 
 An operation is stored before its control event is sent, so that a learner that was killed finds it again. Only the one
 writer of a loop works on it; a service may take one back that no learner has begun.
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import BigInteger, Connection, Engine, Row, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Connection, Engine, Row, delete, func, select, update
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from adapters.catalogue import audit
 from adapters.tables import operations
 
-OperationKind: TypeAlias = Literal["replay", "import", "reset"]
+OperationKind: TypeAlias = Literal["replay", "import", "reset", "delete_log", "promote"]
 OperationState: TypeAlias = Literal["waiting", "running", "done", "failed", "superseded"]
 
 OPEN = ("waiting", "running")
@@ -38,7 +38,8 @@ class Operation:
     Attributes:
         operation_id: made by the service.
         loop: whose model.
-        kind: ``replay`` of the log under changed settings, ``import`` of a model, ``reset`` to an untrained one.
+        kind: ``replay`` of the log under changed settings, ``import`` of a model, ``reset`` to an untrained one,
+            ``delete_log``, or ``promote`` a challenger.
         state: ``superseded`` when a later change began before it was done.
         progress: in [0, 1].
         version: of the loop's settings that a replay is for.
@@ -70,6 +71,10 @@ class Operation:
         """Whether it waits or runs."""
         return self.state in OPEN
 
+    def is_stale(self, now: datetime) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.kind != "replay" and now - self.created_at > STALE
+
 
 class OperationStore:
     """Adds, takes and ends operations."""
@@ -91,7 +96,8 @@ class OperationStore:
                     updated_at=now, ended_at=None,
                 )
             )  # fmt: skip
-            audit(connection, now, actor, f"model.{kind}", loop, {"operation_id": operation_id})
+            action = "log.delete" if kind == "delete_log" else f"model.{kind}"
+            audit(connection, now, actor, action, loop, {"operation_id": operation_id})
         return operation_id
 
     def get(self, operation_id: str) -> Operation | None:
@@ -130,7 +136,7 @@ class OperationStore:
         error = None
         if operation.attempts >= MOST_ATTEMPTS:
             error = f"its learner died {MOST_ATTEMPTS} times"
-        elif operation.kind != "replay" and now - operation.created_at > STALE:
+        elif operation.is_stale(now):
             error = "no learner took it in time"
         with self._engine.begin() as connection:
             if error is not None:
@@ -165,7 +171,7 @@ class OperationStore:
     def finish(self, operation_id: str, result: Mapping[str, Any], now: datetime) -> None:
         """End an operation well; what came of it joins its detail, and bytes that it imported are forgotten."""
         with self._engine.begin() as connection:
-            self._end(connection, operation_id, "done", now, result=result)
+            finish_operation(connection, operation_id, result, now)
 
     def fail(self, operation_id: str, error: str, now: datetime) -> None:
         """End an operation that cannot be done."""
@@ -200,6 +206,26 @@ class OperationStore:
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar() or 0)
 
+    def forget(self, before: datetime) -> int:
+        """Delete operations that ended before then; returns how many.
+
+        What later generations ask for stays: the newest reset of a loop, the newest replay whose reward definition
+        changed, and the newest that failed.
+        """
+        loop, kind, state = _table.c.loop, _table.c.kind, _table.c.state
+        asked = (
+            (kind == "reset") & (state == "done"),
+            (kind == "replay") & (_table.c.detail["rewards"].astext == "true"),
+            (kind == "replay") & (state == "failed"),
+        )
+        newest = [
+            select(_table.c.operation_id).where(one).ext(distinct_on(loop)).order_by(loop, _table.c.created_at.desc())
+            for one in asked
+        ]  # fmt: skip
+        old = delete(_table).where(_table.c.ended_at < before, *(_table.c.operation_id.not_in(one) for one in newest))
+        with self._engine.begin() as connection:
+            return int(connection.execute(old).rowcount)
+
     @staticmethod
     def _end(
         connection: Connection, operation_id: str, state: OperationState, now: datetime, *,
@@ -213,6 +239,11 @@ class OperationStore:
         connection.execute(
             update(_table).where(_table.c.operation_id == operation_id, _table.c.state.in_(OPEN)).values(values)
         )
+
+
+def finish_operation(connection: Connection, operation_id: str, result: Mapping[str, Any], now: datetime) -> None:
+    """End an operation well, in somebody's transaction."""
+    OperationStore._end(connection, operation_id, "done", now, result=result)
 
 
 def open_replays(found: Sequence[Operation], version: int) -> list[Operation]:

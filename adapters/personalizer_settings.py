@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import TypeAdapter
-from sqlalchemy import Engine, delete, func, select
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Engine, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from adapters.tables import decisions, interactions, open_decisions, outcomes, personalizer_settings
+from adapters.tables import decisions, personalizer_settings
+
+EVALUATION_PREFIX, FEATURES_PREFIX = "personalizer", "personalizer-features"
+_EPSILON = re.compile(r"(--epsilon[ =]+)(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,6 @@ class PersonalizerSettings:
         edited_at: when training settings were changed last.
         log_mirror_enabled: kept without effect.
         log_mirror_sas_uri: kept without effect.
-        logs_deleted_at: events that were decided before are deleted.
         apprentice_since: when the apprentice mode was first on.
     """
 
@@ -40,7 +43,6 @@ class PersonalizerSettings:
     edited_at: datetime | None = None
     log_mirror_enabled: bool | None = None
     log_mirror_sas_uri: str | None = None
-    logs_deleted_at: datetime | None = None
     apprentice_since: datetime | None = None
 
 
@@ -48,17 +50,25 @@ _SETTINGS: TypeAdapter[PersonalizerSettings] = TypeAdapter(PersonalizerSettings)
 
 
 class PersonalizerStore:
-    """Reads and writes the documents, and the log as far as this API deletes it."""
+    """Reads and writes the documents, and reads what this API tells of the log."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def get(self, loop: str) -> PersonalizerSettings | None:
-        """A loop's document; None when the API was never called for it."""
+        """A loop's document; None when the API was never called for it.
+
+        Raises:
+            RuntimeError: what is stored is no such document.
+        """
         query = select(personalizer_settings.c.settings).where(personalizer_settings.c.loop == loop)
         with self._engine.connect() as connection:
             found = connection.execute(query).scalar_one_or_none()
-        return None if found is None else _SETTINGS.validate_python(found)
+        try:
+            return None if found is None else _SETTINGS.validate_python(found)
+        except ValidationError as error:
+            # Not the caller's fault, as other validation errors are.
+            raise RuntimeError(f"the stored Personalizer settings of loop {loop!r}: {error}") from None
 
     def put(self, loop: str, settings: PersonalizerSettings, now: datetime) -> None:
         """Store a loop's document."""
@@ -67,29 +77,39 @@ class PersonalizerStore:
         with self._engine.begin() as connection:
             connection.execute(put.on_conflict_do_update(index_elements=["loop"], set_=row))
 
-    def log_span(self, loop: str, after: datetime | None) -> tuple[datetime, datetime] | None:
+    def count_events(self, loop: str, start: datetime, end: datetime, most: int) -> int:
+        """How many events were decided from ``start`` to ``end``; counting ends at ``most``."""
+        decided_at = decisions.c.decided_at
+        found = select(decided_at).where(decisions.c.loop == loop, decided_at >= start, decided_at <= end).limit(most)
+        with self._engine.connect() as connection:
+            return int(connection.execute(select(func.count()).select_from(found.subquery())).scalar_one())
+
+    def log_span(self, loop: str) -> tuple[datetime, datetime] | None:
         """When the first and the last logged event were decided; None when there is none."""
         query = select(func.min(decisions.c.decided_at), func.max(decisions.c.decided_at)).where(
             decisions.c.loop == loop
         )
-        if after is not None:
-            query = query.where(decisions.c.decided_at > after)
         with self._engine.connect() as connection:
             first, last = connection.execute(query).one()
         return None if first is None else (first, last)
 
-    def delete_closed(self, loop: str, until: datetime) -> int:
-        """Delete the events that were decided until then and are closed; returns how many."""
-        is_open = (
-            select(open_decisions.c.decision_id)
-            .where(open_decisions.c.loop == loop, open_decisions.c.decision_id == decisions.c.decision_id)
-            .exists()
-        )
-        gone = delete(decisions).where(decisions.c.loop == loop, decisions.c.decided_at <= until, ~is_open)
-        with self._engine.begin() as connection:
-            names = connection.execute(gone.returning(decisions.c.decision_id)).scalars().all()
-            for table in (interactions, outcomes):
-                connection.execute(
-                    delete(table).where(table.c.loop == loop, table.c.decision_id == func.any(list(names)))
-                )
-        return len(names)
+
+def evaluation_key(loop: str, name: str, prefix: str = EVALUATION_PREFIX) -> str:
+    """What an evaluation of this API is called among all of the installation."""
+    return f"{prefix}:{loop}:{name}"
+
+
+def with_epsilon(arguments: str, epsilon: float) -> str:
+    """Arguments whose exploration is this; they are left as they are where it is so already.
+
+    >>> with_epsilon("--cb_explore_adf --epsilon 0.20 -q ::", 0.2)
+    '--cb_explore_adf --epsilon 0.20 -q ::'
+    >>> with_epsilon("--cb_explore_adf -q ::", 0.5)
+    '--cb_explore_adf -q :: --epsilon 0.5'
+    """
+    found = _EPSILON.search(arguments)
+    if found is None:
+        return f"{arguments} --epsilon {epsilon:g}"
+    if float(found.group(2)) == epsilon:
+        return arguments
+    return _EPSILON.sub(lambda match: f"{match.group(1)}{epsilon!r}", arguments)

@@ -43,6 +43,15 @@ class Settings(BaseSettings):
     weather_timeout_seconds: float = Field(
         default=0.3, gt=0, le=5, description="Longest time that a decision waits for the weather."
     )
+    body_timeout_seconds: float = Field(
+        default=60.0, gt=0, le=3600, description="Longest time that the body of a Personalizer call may take to arrive."
+    )
+    evaluated_events: int = Field(
+        default=20_000_000, ge=1, description="Most logged events in the range of one Personalizer evaluation."
+    )
+    waiting_evaluations: int = Field(
+        default=1000, ge=1, description="Most Personalizer evaluations of one loop that are not done."
+    )
     decided_ttl_seconds: int = Field(
         default=172800, ge=3600, description="How long Redis answers repeats of a decision id."
     )

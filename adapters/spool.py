@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import orjson
 
+from adapters.sessions import SessionMark
 from adapters.units import LimitedDraw
 from contextual_bandit.events import from_text, to_text
 
@@ -23,7 +24,8 @@ SPOOLED = "spooled"
 class Call:
     """One write to a stream. A decision has ``decided_key`` and is logged once under it; other messages do not.
 
-    ``limited`` is a draw that is still to be made; it is made before a call is spooled.
+    ``limited`` is a draw that is still to be made; it is made before a call is spooled. ``session`` is written with the
+    decision that begins it; a spooled one begins none.
     """
 
     stream: str
@@ -32,6 +34,7 @@ class Call:
     request_hash: str = ""
     ttl_seconds: int = 0
     limited: LimitedDraw | None = None
+    session: SessionMark | None = None
 
 
 @dataclass(frozen=True, slots=True)

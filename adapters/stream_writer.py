@@ -10,13 +10,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha1
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import orjson
 import redis
 import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from adapters.redis_pipe import RedisPipe, encoded
+from adapters.sessions import SessionMark
 from adapters.spool import SPOOLED, Call, Spool, Spooled
 from adapters.streams import AWAY, FIELD, decided_key, loop_stream
 from adapters.units import LOG_ONCE, LimitedDraw
@@ -30,7 +34,11 @@ DRAIN_BATCH = 500
 COUNTS_LOST = 2
 
 # Redis names scripts by SHA-1; nothing secret rests on it.
-_SCRIPT = sha1(LOG_ONCE.encode(), usedforsecurity=False).hexdigest()
+_SCRIPT = sha1(LOG_ONCE.encode(), usedforsecurity=False).hexdigest().encode()
+# Connections: some for decisions, one for what must keep its order, one for reads.
+DECISION_PIPES = 4
+OTHERS, READS = DECISION_PIPES, DECISION_PIPES + 1
+PIPES = DECISION_PIPES + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,14 @@ class Logged:
     draws: tuple[Draw, ...] = ()
 
 
+class _Waiting(NamedTuple):
+    """A call that goes the careful way; ``was_sent``: the server may have done it already."""
+
+    call: Call
+    future: asyncio.Future[Any]
+    was_sent: bool
+
+
 class DrawUnknown(redis.RedisError):
     """The stream went away while a limited draw was on its way: what was drawn, if anything, only the log will tell."""
 
@@ -55,17 +71,22 @@ class UnitsUnknown(RuntimeError):
 
 
 class StreamWriter:
-    """Appends messages; those that wait while a round trip is under way go out together in the next one.
+    """Appends messages: each goes out as it comes, over connections on which many are under way at once.
 
-    The server syncs its log once per round trip (``appendfsync always``), so an answer means that the message is on
-    disk. While the server is away messages are synced to the spool instead, and sent when it is back, announced so that
-    no decision closes before what waited has arrived.
+    The server takes what has come, syncs its log once for all of it (``appendfsync always``) and then answers, so that
+    an answer means that the message is on disk, and whoever comes meanwhile is in the next sync.
+
+    What the server refuses or does not answer goes the careful way, one batch at a time, and so does all that comes
+    meanwhile: it is tried again, and while the server is away it is synced to the spool instead, and sent when it is
+    back, announced so that no decision closes before what waited has arrived.
     """
 
     def __init__(self, client: redis.asyncio.Redis, spool: Spool) -> None:
         self._client = client
         self._spool = spool
-        self._waiting: list[tuple[Call, asyncio.Future[Any]]] = []
+        self._pipes: list[RedisPipe] = []
+        self._turn = 0
+        self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._sending = asyncio.Lock()
         self._away_until = 0.0
@@ -92,13 +113,15 @@ class StreamWriter:
     async def start(self) -> None:
         """Take over what dead processes left, and start sending."""
         await asyncio.to_thread(self._spool.adopt)
+        await self._open_pipes()
         self._task = asyncio.create_task(self._send_forever(), name="stream-writer")
 
     async def stop(self) -> None:
         """Send what waits, then stop; what cannot be sent stays in the spool."""
-        while self._waiting:
+        while self._waiting or any(pipe.is_waiting for pipe in self._pipes):
             await asyncio.sleep(0.005)
         async with self._sending:
+            self._close_pipes()
             if self._task is not None:
                 self._task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -111,9 +134,9 @@ class StreamWriter:
 
     async def log_decision(
         self, loop: str, decision_id: str, message: bytes, request_hash: str, ttl_seconds: int,
-        limited: LimitedDraw | None = None,
+        limited: LimitedDraw | None = None, session: SessionMark | None = None,
     ) -> Logged:  # fmt: skip
-        """Append a decision unless its id is known; then say what was logged under it.
+        """Append a decision unless its id is known; then say what was logged under it. It begins the ``session``.
 
         With ``limited`` the draw happens in the same step, where units are counted; while the stream is away,
         limited offers count as exhausted.
@@ -122,7 +145,8 @@ class StreamWriter:
             UnitsUnknown: the counts are lost; nothing was logged.
             DrawUnknown: the stream went away meanwhile; asking again with the same id tells what was drawn.
         """
-        call = Call(loop_stream(loop), message, decided_key(loop, decision_id), request_hash, ttl_seconds, limited)
+        decided = decided_key(loop, decision_id)
+        call = Call(loop_stream(loop), message, decided, request_hash, ttl_seconds, limited, session)
         known, stored_hash, position, *drawn = await self._enqueue(call)
         if known == COUNTS_LOST:
             raise UnitsUnknown("the counts of units are lost")
@@ -133,11 +157,75 @@ class StreamWriter:
         """A decision that waits on disk."""
         return self._spool.decided(decided_key(loop, decision_id))
 
+    async def ask(self, *parts: bytes) -> Any:
+        """Ask the server for something that is read, such as (b"GET", key).
+
+        Raises:
+            redis.RedisError: the server is away, or refuses.
+        """
+        if self._is_direct():
+            # The library has an error of its own for each refusal, and connects anew.
+            with suppress(redis.ResponseError, RedisConnectionError):
+                return await self._pipes[READS].ask(encoded(*parts))
+        return await cast("Any", self._client).execute_command(*parts)
+
     async def _enqueue(self, call: Call) -> Any:
+        was_sent = False
+        if self._is_direct():
+            try:
+                return await self._ask_directly(call)
+            except redis.RedisError as error:
+                was_sent = True
+                if isinstance(error, RedisTimeoutError):
+                    self._note_away()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((call, future))
+        self._waiting.append(_Waiting(call, future, was_sent))
         self._wake.set()
         return await future
+
+    async def _ask_directly(self, call: Call) -> Any:
+        pipe = self._pipe_for(call)
+        answer = pipe.ask(encoded(*_command(call)))
+        if call.session is not None:
+            # After the decision that it is about; its reply says nothing.
+            with suppress(redis.RedisError):
+                await pipe.ask(encoded(*_session_command(call.session)))
+        return await answer
+
+    def _is_direct(self) -> bool:
+        """Whether messages go out at once: nothing waits before them, and all was well."""
+        return (
+            bool(self._pipes)
+            and not self._waiting
+            and not self._was_away
+            and not self._sending.locked()
+            and self._spool.is_empty
+        )
+
+    def _pipe_for(self, call: Call) -> RedisPipe:
+        # Other messages keep their order, and so do draws that take units of the same offers.
+        if call.decided_key is None or call.limited is not None:
+            return self._pipes[OTHERS]
+        # Decisions are independent of each other. The server reads so much of a connection at a time and syncs then, so
+        # that several connections have more in one sync.
+        self._turn = (self._turn + 1) % DECISION_PIPES
+        return self._pipes[self._turn]
+
+    async def _open_pipes(self) -> None:
+        self._close_pipes()
+        try:
+            await self._client.script_load(LOG_ONCE)
+            for _ in range(PIPES):
+                self._pipes.append(await RedisPipe.open(self._client))
+        except redis.RedisError as error:
+            # Until they can be opened all goes the careful way.
+            log.warning("no direct connections to the stream", extra={"error": repr(error)})
+            self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        self._pipes = []
 
     async def _send_forever(self) -> None:
         while True:
@@ -148,27 +236,35 @@ class StreamWriter:
             async with self._sending:
                 batch, self._waiting = self._waiting, []
                 await self._send(batch)
+                if not self.is_away and not (self._pipes and all(pipe.is_open for pipe in self._pipes)):
+                    await self._open_pipes()
 
-    async def _send(self, batch: Sequence[tuple[Call, asyncio.Future[Any]]]) -> None:
-        calls = [call for call, _ in batch]
+    async def _send(self, batch: Sequence[_Waiting]) -> None:
+        calls = [one.call for one in batch]
         try:
             replies, is_sent = await self._try(calls)
             if replies is None:
                 # A limited draw that may have happened is not made again: the two could differ.
-                waiting = [_without_units(call) for call in calls if not (is_sent and call.limited)]
+                unknown = [bool(one.call.limited) and (is_sent or one.was_sent) for one in batch]
+                waiting = [
+                    _without_units(call) for call, is_unknown in zip(calls, unknown, strict=True) if not is_unknown
+                ]
                 if waiting:
                     await asyncio.to_thread(self._spool.append, waiting, datetime.now(UTC))
-                replies = [DrawUnknown() if is_sent and call.limited else _spooled_reply(call) for call in calls]
+                replies = [
+                    DrawUnknown() if is_unknown else _spooled_reply(call)
+                    for call, is_unknown in zip(calls, unknown, strict=True)
+                ]
         except Exception as error:
             log.exception("messages refused")
             replies = [error] * len(calls)
-        for (_, future), reply in zip(batch, replies, strict=True):
-            if future.done():
+        for one, reply in zip(batch, replies, strict=True):
+            if one.future.done():
                 continue
             if isinstance(reply, Exception):
-                future.set_exception(reply)
+                one.future.set_exception(reply)
             else:
-                future.set_result(reply)
+                one.future.set_result(reply)
 
     async def _try(self, calls: Sequence[Call]) -> tuple[list[Any] | None, bool]:
         """Send what waits on disk and then ``calls``; no replies while the server is away.
@@ -238,16 +334,29 @@ class StreamWriter:
     async def _pipeline(self, calls: Sequence[Call]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for call in calls:
-            if call.decided_key is None:
-                pipeline.xadd(call.stream, {FIELD: call.message})
-            else:
-                keys = [call.stream, call.decided_key]
-                arguments: list[bytes | str | int] = [call.message, call.request_hash, call.ttl_seconds]
-                if call.limited is not None:
-                    keys += call.limited.keys()
-                    arguments.append(call.limited.argument())
-                pipeline.evalsha(_SCRIPT, len(keys), *keys, *arguments)
-        return await pipeline.execute(raise_on_error=False)
+            pipeline.execute_command(*_command(call))
+        # After the decisions that they are about; their replies say nothing.
+        for call in calls:
+            if call.session is not None:
+                pipeline.execute_command(*_session_command(call.session))
+        replies = await pipeline.execute(raise_on_error=False)
+        return replies[: len(calls)]
+
+
+def _command(call: Call) -> list[bytes]:
+    """What the server is asked to do."""
+    if call.decided_key is None:
+        return [b"XADD", call.stream.encode(), b"*", FIELD, call.message]
+    keys = [call.stream, call.decided_key]
+    arguments = [call.message, call.request_hash.encode(), b"%d" % call.ttl_seconds]
+    if call.limited is not None:
+        keys += call.limited.keys()
+        arguments.append(call.limited.argument())
+    return [b"EVALSHA", _SCRIPT, b"%d" % len(keys), *[key.encode() for key in keys], *arguments]
+
+
+def _session_command(mark: SessionMark) -> list[bytes]:
+    return [b"SET", mark.key.encode(), mark.value.encode(), b"PX", b"%d" % mark.keep_ms]
 
 
 def _announcement(spool_id: str, group: Sequence[Spooled], *, is_open: bool) -> bytes:

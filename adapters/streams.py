@@ -101,6 +101,16 @@ class StreamReader:
         for start in range(0, len(keys), 1000):
             self._client.delete(*keys[start : start + 1000])
 
+    def fields(self, keys: Sequence[str]) -> list[str]:
+        """The names of all fields that these hashes have."""
+        found: list[str] = []
+        for start in range(0, len(keys), 1000):
+            pipeline = self._client.pipeline(transaction=False)
+            for key in keys[start : start + 1000]:
+                pipeline.hkeys(key)
+            found += [name.decode() for names in pipeline.execute() for name in names]
+        return found
+
     def mark_applied(self, stream: str, position: str) -> None:
         """Tell callers that wait that everything up to ``position`` is applied."""
         self._client.set(applied_key(stream), position)

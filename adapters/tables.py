@@ -7,7 +7,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
-    Engine,
     Float,
     Index,
     Integer,
@@ -16,7 +15,6 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
-    create_engine,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
@@ -241,7 +239,34 @@ policy_snapshots = Table(
     Column("reloads", Integer, nullable=False),
     _at("created_at"),
     _at("published_at", nullable=True),
+    Column("challenger", Text, nullable=False, server_default=""),
     Index(None, "loop", "generation", "trained_through"),
+)
+
+challengers = Table(
+    "challengers",
+    metadata,
+    Column("loop", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("trained_through", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("state", JSONB, nullable=False),
+    Column("model", LargeBinary),
+    _at("updated_at"),
+    PrimaryKeyConstraint("loop", "name"),
+)
+
+kill_switches = Table(
+    "kill_switches",
+    metadata,
+    Column("scope", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("is_on", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    _at("changed_at"),
+    PrimaryKeyConstraint("scope", "name"),
 )
 
 performance = Table(
@@ -364,26 +389,3 @@ audit_log = Table(
     Column("subject", Text, nullable=False),
     Column("detail", JSONB, nullable=False),
 )
-
-
-def make_engine(url: str) -> Engine:
-    """A connection pool for sync SQL; a plain ``postgresql://`` address gets the psycopg 3 driver.
-
-    Connections are checked before use, so that a restarted server costs no request.
-    """
-    return create_engine(_with_driver(url), pool_pre_ping=True, pool_size=5, max_overflow=10)
-
-
-def make_reader(url: str) -> Engine:
-    """A pool for single reads on the hot path: one round trip each, no transaction around it.
-
-    Connections are not checked before use; after a restart of the server the first read of each fails and
-    the pool is made anew.
-    """
-    return create_engine(_with_driver(url), isolation_level="AUTOCOMMIT", pool_size=8, pool_reset_on_return=None)
-
-
-def _with_driver(url: str) -> str:
-    if url.startswith(("postgres://", "postgresql://")):
-        return "postgresql+psycopg://" + url.partition("://")[2]
-    return url

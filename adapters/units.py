@@ -29,7 +29,9 @@ SEEN_SECONDS = 400 * 86_400
 
 # One atomic step: answer a known id with what was logged; else, for a limited decision, mask what is exhausted, draw
 # from the rest and take the drawn offer's units, slot by slot; then log it and remember where. What an earlier slot
-# took or the slot must not show is gone first. contextual_bandit/limits.py has the same arithmetic.
+# took or the slot must not show is gone first. contextual_bandit/limits.py has the same arithmetic. What was drawn
+# elsewhere is taken and logged, unless anything that it was drawn among is exhausted: then nothing is done but to say
+# what, whether it was drawn or not, since a refusal that depends on the draw would change its probabilities.
 LOG_ONCE = """
 local known = redis.call('HMGET', KEYS[2], 'hash', 'position')
 if known[1] then return {1, known[1], known[2]} end
@@ -158,6 +160,22 @@ if ARGV[4] then
     end
     return offer.took
   end
+  if spec.drawn then
+    local closed = {}
+    for number, entry in ipairs(spec.offers) do
+      local code = spent[number]
+      if code == 0 then code = related(entry[2]) end
+      if code > 0 then closed[#closed + 1] = '[' .. entry[1] .. ',' .. code .. ']' end
+    end
+    if #closed > 0 then return {0, ARGV[2], '', '[[[' .. table.concat(closed, ',') .. '],-1,0]]'} end
+    for _, index in ipairs(spec.drawn) do
+      if owners[index + 1] then take(owners[index + 1]) end
+    end
+    local position = redis.call('XADD', KEYS[1], '*', 'e', message)
+    redis.call('HSET', KEYS[2], 'hash', ARGV[2], 'position', position)
+    redis.call('EXPIRE', KEYS[2], ARGV[3])
+    return {0, ARGV[2], position}
+  end
   local taken, results = {}, {}
   for _, slot in ipairs(spec.slots) do
     local source = spec.sources[slot.source + 1]
@@ -263,6 +281,32 @@ class LimitedDraw:
         """The draws while the counts are away: what has limits counts as exhausted, so that none is exceeded."""
         closed = {index: CAP_EXHAUSTED for index, entry in self.offers if entry.is_limited}
         return draw_slots(self.slots, closed)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitedTake(LimitedDraw):
+    """Offers that were drawn elsewhere and are to be taken; ``slots`` has none.
+
+    Nothing is taken or logged while any of ``offers`` is exhausted: those are then told in place of draws, and the
+    position is empty. ``shown`` are the indices of what was drawn, ``places`` is how many slots there were.
+    """
+
+    shown: tuple[int, ...] = ()
+    places: int = 1
+
+    def argument(self) -> bytes:
+        """The script's argument."""
+        return orjson.dumps({
+            "now": self.now_ms,
+            "seen": self.customer_id is not None,
+            "offers": [[index, entry.spec] for index, entry in self.offers],
+            "promoted": [],
+            "drawn": self.shown,
+        })  # fmt: skip
+
+    def without_units(self) -> tuple[Draw, ...]:
+        """Nothing, slot by slot: what was drawn cannot be taken, and nobody is there to draw again."""
+        return (Draw((), -1),) * self.places
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from adapters.installation import Installation
 from adapters.interaction_log import position_key, read_interactions
 from adapters.streams import FIELD, applied_key, loop_stream
 from benchmarks import market
+from benchmarks.backlog import Shop, drain_million
 from benchmarks.processes import CannotMeasure, free_port, learning, migrate, serving
 from contextual_bandit import events
 from contextual_bandit.loops import DEFAULT_ARGUMENTS
@@ -53,7 +54,9 @@ class Drained:
     seconds: float
 
 
-def measure(installation: Installation, repetitions: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    installation: Installation, repetitions: int, seconds: float, say: Callable[[str], None], *, million: bool = False
+) -> dict[str, Any]:
     """Decisions per second of both, in turn.
 
     Args:
@@ -61,10 +64,12 @@ def measure(installation: Installation, repetitions: int, seconds: float, say: C
         repetitions: how often each side is timed; at least 5.
         seconds: not used; each side takes as long as its events take.
         say: called with one line per step.
+        million: whether a learner also drains a million decisions, which takes many minutes.
 
     Returns:
         Flat figures, medians. ``learn_ratio`` is ours over Vowpal Wabbit's, of pairs measured one after the other;
         ``learn_backlog_seconds`` is what draining ``learn_backlog_decisions`` takes, starting the process included.
+        ``learn_backlog_million_*`` as of ``drain_million``.
 
     Raises:
         CannotMeasure: a process did not come up, or the backlog was not drained in time.
@@ -90,6 +95,10 @@ def measure(installation: Installation, repetitions: int, seconds: float, say: C
         )
     ratios = [ours.per_second / theirs for ours, theirs in zip(drained, native, strict=True)]
     ratio = statistics.median(ratios)
+    more: dict[str, Any] = {}
+    if million:
+        shop = Shop(LOOP, APART, REWARDED_EVERY, timedelta(seconds=WAIT_SECONDS + 60.0))
+        more = drain_million(installation, shop, known, start + timedelta(days=30), say)
     return {
         "learn_ratio": round(ratio, 4),
         "learn_ratio_min": round(min(ratios), 4),
@@ -102,6 +111,7 @@ def measure(installation: Installation, repetitions: int, seconds: float, say: C
         "learn_backlog_seconds": round(statistics.median(one.seconds for one in drained), 2),
         "learn_repetitions": repetitions,
         "learn_load_average": round(os.getloadavg()[0], 2),
+        **more,
     }
 
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from contextual_bandit.loops import BaselineSetting
 from contextual_bandit.types import Action, Context, LoggedInteraction
 
+# The policy and snapshot id of decisions that it made in place of a loop's own policy, while a kill switch was on.
+BASELINE = "baseline"
+
 
 class BaselinePolicy:
     """The ``top_n`` actions with the highest affinity above the threshold, evenly; the earlier one of equals.

@@ -75,6 +75,14 @@ def build_context(
         known: what is known of the customer and the moment.
         sent: namespaces of the request, as ``derive`` made them.
     """
+    return with_sent(loop, known_context(loop, now, known), sent, personalise=known.personalise)
+
+
+def known_context(loop: LoopConfig, now: datetime, known: Known) -> tuple[Context, dict[str, str]]:
+    """The features that are stored or derived, and their sources: the same for every request until something changes.
+
+    See ``build_context``.
+    """
     namespaces: dict[str, Features] = {}
     sources: dict[str, str] = {}
     if known.personalise:
@@ -86,11 +94,19 @@ def build_context(
     sources["S"] = "clock"
     _put(namespaces, sources, "L", location_features(known.region_name), known.region_source)
     _put(namespaces, sources, "W", weather_features(known.weather) if known.weather else {}, known.weather_source)
+    return Context(namespaces), sources
+
+
+def with_sent(
+    loop: LoopConfig, found: tuple[Context, Mapping[str, str]], sent: Mapping[str, Features], *, personalise: bool
+) -> tuple[Context, dict[str, str]]:
+    """What was ``found`` (``known_context``), and before it what the request sent; ``found`` stays as it is."""
+    namespaces, sources = dict(found[0].namespaces), dict(found[1])
     for name, given in sent.items():
-        features = given if known.personalise else _impersonal(loop, name, given)
+        features = given if personalise else _impersonal(loop, name, given)
         if not features:
             continue
-        namespaces[name] = {**namespaces.get(name, {}), **features}
+        namespaces[name] = {**namespaces[name], **features} if name in namespaces else features
         if name in OWN:
             sources |= {f"{name}.{feature}": "request" for feature in features}
             if sources.get(name, "missing") == "missing":

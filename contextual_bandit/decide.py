@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from contextual_bandit.baseline import BaselinePolicy
+from contextual_bandit.baseline import BASELINE, BaselinePolicy
 from contextual_bandit.holdout import in_holdout
+from contextual_bandit.learning_arguments import SLATES_POLICY
 from contextual_bandit.limits import HOLDOUT, as_fallback, left_over, mask, masked_indices
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.policy import FirstActionPolicy, Policy, pick, uniform_number, with_floor, with_promotion
+from contextual_bandit.policy_draws import PolicyDraws, drawer_of
 from contextual_bandit.slots import (
     Slate,
     SlotAsked,
@@ -33,6 +35,8 @@ from contextual_bandit.types import (
     Use,
 )
 
+_NOT_DRAWN = SlotDecision(-1, None, None, None)
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -48,11 +52,20 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class ServingPolicy:
-    """The policy that decides, with the names that the log keeps of it."""
+    """The policy that decides, with the names that the log keeps of it.
+
+    ``stands_in``: it is the campaign manager's baseline, in place of the loop's own policy: a kill switch is on.
+    """
 
     policy: Policy
     policy_id: str
     snapshot_id: str
+    stands_in: bool = False
+
+
+def stand_in(loop: LoopConfig) -> ServingPolicy:
+    """What serves while a loop's kill switch is on; no snapshot has a part in it."""
+    return ServingPolicy(BaselinePolicy(loop.baseline), BASELINE, BASELINE, stands_in=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +88,24 @@ def decide(loop: LoopConfig, serving: ServingPolicy, moment: Moment, choice: Cho
 
     In mode ``online`` the loop's policy decides; in ``apprentice`` and ``logging_only`` the sender's first action
     is served with probability 1. An apprentice's own choice is logged beside it, and learned. Customers of the holdout
-    get the baseline or no offer. Without an action the fallback is served, with no probability.
+    get the baseline or no offer. Without an action the fallback is served, with no probability. Where the baseline
+    stands in, it decides for everybody but those who get no offer, and its decisions have use ``baseline``.
     """
+    inside = drawn_inside(loop, serving, moment, choice)
+    if inside is not None:
+        return inside.drawn()
     decision = _undecided(loop, serving, moment, choice)
     if not choice.actions:
         return as_fallback(decision, choice.removed, choice.fallback)
-    if decision.use == "baseline" and loop.learning_mode == "apprentice":
-        decision = replace(decision, own=_own_choices(loop, serving.policy, decision, ({},)))
     policy: Policy = serving.policy
-    if decision.use == "holdout" and loop.holdout.serves == "no_offer":
+    if gets_no_offer(loop, decision):
         decision = _nothing_offered(decision, choice)
         policy = FirstActionPolicy()
-    elif decision.use == "holdout":
+    elif is_by_campaign_baseline(decision):
         policy = BaselinePolicy(loop.baseline)
     elif decision.use == "baseline":
+        if loop.learning_mode == "apprentice":
+            decision = replace(decision, own=_own_choices(loop, policy, decision, ({},)))
         policy = FirstActionPolicy()
     given = policy.distribution(choice.context, decision.actions)
     served = serve(loop, decision, given)
@@ -109,7 +126,7 @@ def decide_slots(
 
     Modes and holdout are as for one slot; where a baseline serves, each slot gets its own, or else the next of the
     baseline's order that is not shown yet. Without an action, or for a holdout without offers, there is nothing to
-    draw and the decision itself is given.
+    draw and the decision itself is given; so it is where the policy draws itself.
 
     Args:
         loop: the loop's settings.
@@ -119,18 +136,19 @@ def decide_slots(
         asked: the slots, with ids of their own.
         priorities: each action's, on loops with priority tiers.
     """
-    slots = tuple(
-        SlotDecision(-1, None, None, None, slot.slot_id, index, slot.features, slot.baseline, slot.exclude)
-        for index, slot in enumerate(asked)
-    )
+    inside = drawn_inside(loop, serving, moment, choice, asked)
+    if inside is not None:
+        return replace(inside, tiers=None if priorities is None else tuple(priorities)).drawn()
+    slots = _not_drawn(asked)
     decision = replace(_undecided(loop, serving, moment, choice), slots=slots)
     if not choice.actions:
         return all_fallback(decision, choice.fallback)
-    if decision.use == "holdout" and loop.holdout.serves == "no_offer":
+    if gets_no_offer(loop, decision):
         removed = _nothing_offered(decision, choice).removed
-        return replace(all_fallback(decision, choice.fallback), removed=removed, use="holdout")
+        return replace(all_fallback(decision, choice.fallback), removed=removed, use=decision.use)
     numbers = [uniform_number(loop.loop, slot_seed(moment.decision_id, index)) for index in range(len(asked))]
-    if decision.use == "baseline" and loop.learning_mode == "apprentice":
+    is_campaigns = is_by_campaign_baseline(decision)
+    if decision.use == "baseline" and not is_campaigns and loop.learning_mode == "apprentice":
         own = _own_choices(loop, serving.policy, decision, [slot.features for slot in asked])
         decision = replace(decision, own=own)
     if decision.use == "learn":
@@ -140,7 +158,7 @@ def decide_slots(
         return Slate(decision, choice.fallback, loop.exploration_floor, loop.promoted_share, tiers)
     order: Sequence[int] = range(len(choice.actions), 0, -1)
     baseline: Policy = FirstActionPolicy()
-    if decision.use == "holdout":
+    if is_campaigns:
         baseline = BaselinePolicy(loop.baseline)
         order = baseline.tiers(decision.actions)
     given = Distribution(baseline.distribution(choice.context, decision.actions), _even(len(choice.actions)))
@@ -150,21 +168,59 @@ def decide_slots(
     return Slate(replace(decision, slots=slots), choice.fallback, tiers=tiers, preferred=True)
 
 
+def drawn_inside(
+    loop: LoopConfig,
+    serving: ServingPolicy,
+    moment: Moment,
+    choice: Choice,
+    asked: Sequence[SlotAsked] | None = None,
+) -> PolicyDraws | None:
+    """The decision of a policy that draws itself, before that; None where another draws, or there is nothing to draw.
+
+    The loop's floor is the policy's epsilon; nothing is promoted.
+    """
+    drawer = drawer_of(serving.policy)
+    if drawer is None or not choice.actions:
+        return None
+    decision = _undecided(loop, serving, moment, choice)
+    slots = _not_drawn(asked) if asked is not None else (_NOT_DRAWN,)
+    waiting = PolicyDraws(replace(decision, slots=slots), drawer, loop.exploration_floor, choice.fallback)
+    return waiting if decision.use == "learn" else None
+
+
 def serve(loop: LoopConfig, decision: Decision, given: Sequence[float]) -> tuple[float, ...]:
     """The distribution that is drawn from: the policy's with floor and promotion, and without what was masked.
 
     Only what the loop's own policy gave is changed: a baseline stays as it is. ``decision`` has one slot, or is the
-    view of one: what was not left to it counts for neither floor nor promotion.
+    view of one: what was not left to it counts for neither floor nor promotion. What a policy gave that draws itself
+    was drawn from as it is.
     """
+    if decision.policy_id.startswith(SLATES_POLICY):
+        out = masked_indices(decision)
+        return mask(given, out) if any(given[index] for index in out) else tuple(given)
     served, gone = tuple(given), gone_indices(decision)
     if decision.use == "learn":
-        promoted = [action.promoted for action in decision.actions]
+        promoted = [action.promoted for action in decision.actions] if loop.promoted_share else []
         if gone:
             served = left_over(given, gone, loop.exploration_floor, promoted, loop.promoted_share)
         else:
             served = with_promotion(with_floor(given, loop.exploration_floor), promoted, loop.promoted_share)
     masked = masked_indices(decision)
     return mask(served, masked) if masked - gone else served
+
+
+def is_by_campaign_baseline(decision: Decision) -> bool:
+    """Whether the campaign manager's baseline decides: for a customer of the holdout, or while it stands in."""
+    return decision.use == "holdout" or (decision.use == "baseline" and decision.policy_id == BASELINE)
+
+
+def gets_no_offer(loop: LoopConfig, decision: Decision) -> bool:
+    """Whether the customer is held out and gets nothing, also while the baseline stands in."""
+    return (
+        loop.holdout.serves == "no_offer"
+        and is_by_campaign_baseline(decision)
+        and in_holdout(loop.loop, decision.customer_id, loop.holdout)
+    )
 
 
 def combined(first: Sequence[int] | None, second: Sequence[int]) -> tuple[int, ...]:
@@ -176,7 +232,9 @@ def combined(first: Sequence[int] | None, second: Sequence[int]) -> tuple[int, .
 
 def _undecided(loop: LoopConfig, serving: ServingPolicy, moment: Moment, choice: Choice) -> Decision:
     use: Use = "learn"
-    if choice.actions and in_holdout(loop.loop, moment.customer_id, loop.holdout):
+    if choice.actions and serving.stands_in:
+        use = "baseline"
+    elif choice.actions and in_holdout(loop.loop, moment.customer_id, loop.holdout):
         use = "holdout"
     elif choice.actions and loop.learning_mode != "online":
         use = "baseline"
@@ -187,7 +245,7 @@ def _undecided(loop: LoopConfig, serving: ServingPolicy, moment: Moment, choice:
         occurred_at=moment.occurred_at,
         customer_id=moment.customer_id,
         context=choice.context,
-        actions=tuple(choice.actions),
+        actions=tuple(choice.actions),  # the very same, where they are a tuple
         removed=tuple(choice.removed),
         slots=(),
         policy_id=serving.policy_id,
@@ -232,6 +290,10 @@ def _own_choices(
 
     ``slots`` are the features of each.
     """
+    drawer = drawer_of(policy)
+    if drawer is not None:
+        waiting = decision if decision.has_slots else replace(decision, slots=(_NOT_DRAWN,))
+        return PolicyDraws(waiting, drawer, loop.exploration_floor, decision.actions[0]).own_choices()
     found = []
     for index, features in enumerate(slots):
         given = tuple(policy.distribution(slot_context(decision.context, features), decision.actions))
@@ -240,6 +302,13 @@ def _own_choices(
         chosen = pick(served, number)
         found.append(OwnChoice(chosen, Distribution(given, served), served[chosen], number))
     return tuple(found)
+
+
+def _not_drawn(asked: Sequence[SlotAsked]) -> tuple[SlotDecision, ...]:
+    return tuple(
+        SlotDecision(-1, None, None, None, slot.slot_id, index, slot.features, slot.baseline, slot.exclude)
+        for index, slot in enumerate(asked)
+    )
 
 
 def _even(count: int) -> tuple[float, ...]:
@@ -257,5 +326,9 @@ def ranking(decision: Decision) -> list[tuple[str, float]]:
     served = slot.distribution.served
     masked = masked_indices(decision)
     left = [index for index in range(len(served)) if index not in masked]
-    order = sorted(left, key=lambda index: (index != slot.chosen, -served[index], index))
+    # In falling order, the earlier of equals first.
+    order = sorted(left, key=served.__getitem__, reverse=True)
+    if slot.chosen in order:
+        order.remove(slot.chosen)
+        order.insert(0, slot.chosen)
     return [(decision.actions[index].offer_id, served[index]) for index in order]

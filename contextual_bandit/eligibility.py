@@ -21,9 +21,11 @@ SENSITIVE_AGES = {"alcohol": 21}
 # A sensitive offer may ask for less than these, but not for less than this.
 LOWEST_SENSITIVE_AGE = 16
 OLDEST = 130
+# The reason of offers whose kill switch is on; services take them out before all other gates.
+KILLED = "killed"
 # In the order of the gates: the first that fails gives the reason.
 REASONS = (
-    "status_draft", "status_paused", "status_ended", "not_yet_valid", "expired", "channel", "region",
+    KILLED, "status_draft", "status_paused", "status_ended", "not_yet_valid", "expired", "channel", "region",
     *(f"consent_{tag}" for tag in sorted(SENSITIVE_TAGS)), "age_unknown", "too_young", "rule:CODE", "loop_rule:CODE",
 )  # fmt: skip
 # What only the service says: a client's namespace of such a name gives no facts.

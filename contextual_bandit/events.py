@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from contextual_bandit.limits import Draw, resolve
+from contextual_bandit.logged_actions import action_from, action_payload, actions_from, choice_parts
 from contextual_bandit.profile import Activity
 from contextual_bandit.slots import Slate
 from contextual_bandit.types import (
@@ -19,7 +20,6 @@ from contextual_bandit.types import (
     Decision,
     Distribution,
     Event,
-    Features,
     Outcome,
     OwnChoice,
     Removed,
@@ -85,6 +85,8 @@ def decode(event_id: str, data: bytes) -> Event:
 
 def to_text(time: datetime) -> str:
     """ISO 8601 in UTC with microseconds."""
+    if time.tzinfo is UTC:
+        return time.isoformat(timespec="microseconds")[:-6] + "Z"
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -99,20 +101,17 @@ def position_time(event_id: str) -> datetime:
     return datetime.fromtimestamp(int(event_id.partition("-")[0]) / 1000.0, UTC)
 
 
-def decision_payload(decision: Decision) -> dict[str, Any]:
-    """A decision as JSON; Affinity features become columns when all actions share their names."""
-    names, rows = _columns([action.affinity for action in decision.actions])
+def decision_payload(decision: Decision, parts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A decision as JSON; ``parts`` are its ``choice_parts``, where they were made (or written) before."""
+    occurred_at = to_text(decision.occurred_at)
     payload = {
         "loop": decision.loop,
         "decision_id": decision.decision_id,
-        "decided_at": to_text(decision.decided_at),
-        "occurred_at": to_text(decision.occurred_at),
+        "decided_at": occurred_at if decision.decided_at is decision.occurred_at else to_text(decision.decided_at),
+        "occurred_at": occurred_at,
         "customer_id": decision.customer_id,
         "context": decision.context.namespaces,
-        "actions": [_action_payload(action) for action in decision.actions],
-        "affinity_names": names,
-        "affinity": rows,
-        "removed": [[removed.offer_id, removed.reason] for removed in decision.removed],
+        **(parts or choice_parts(decision.actions, decision.removed)),
         "slots": _slot_payloads(decision.slots),
         "policy_id": decision.policy_id,
         "snapshot_id": decision.snapshot_id,
@@ -150,12 +149,17 @@ def imported_rewards(payload: Mapping[str, Any], decision: Decision) -> tuple[fl
     return tuple(float(one) for one in rewards)
 
 
-def limited_payload(decision: Decision, fallback: Action, preferred: Sequence[int] | None = None) -> dict[str, Any]:
+def limited_payload(
+    decision: Decision,
+    fallback: Action,
+    preferred: Sequence[int] | None = None,
+    parts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """A decision before its draw, which happens where units are counted and is added by ``with_draws``.
 
-    ``preferred`` is a baseline's own order of the actions.
+    ``preferred`` is a baseline's own order of the actions, ``parts`` are as of ``decision_payload``.
     """
-    payload = {**decision_payload(decision), "fallback": _action_payload(fallback)}
+    payload = {**decision_payload(decision, parts), "fallback": action_payload(fallback)}
     return payload if preferred is None else {**payload, "preferred": preferred}
 
 
@@ -184,20 +188,19 @@ def draws_from(raw: Sequence[Any]) -> tuple[Draw, ...]:
     )
 
 
-def decision_from(payload: Mapping[str, Any]) -> Decision:
-    """A decision read back, equal to the one that was encoded.
+def decision_from(
+    payload: Mapping[str, Any],
+    actions: tuple[Action, ...] | None = None,
+    removed: tuple[Removed, ...] | None = None,
+) -> Decision:
+    """A decision read back, equal to the one that was encoded; what is given stands for what the payload has.
 
     Raises:
         BadEvent: no slot, no actions, or a choice that is not among them.
         KeyError, TypeError, ValueError: the payload is no decision's.
     """
-    names = payload["affinity_names"]
-    affinities: Sequence[Features] = [
-        dict(zip(names, row, strict=True)) if names is not None else row for row in payload["affinity"]
-    ]
-    actions = tuple(
-        _action_from(action, affinity) for action, affinity in zip(payload["actions"], affinities, strict=True)
-    )
+    if actions is None:
+        actions = actions_from(payload)
     decision = Decision(
         loop=payload["loop"],
         decision_id=payload["decision_id"],
@@ -206,7 +209,7 @@ def decision_from(payload: Mapping[str, Any]) -> Decision:
         customer_id=payload["customer_id"],
         context=Context(payload["context"]),
         actions=actions,
-        removed=tuple(Removed(offer_id, reason) for offer_id, reason in payload["removed"]),
+        removed=tuple(Removed(*one) for one in payload["removed"]) if removed is None else removed,
         slots=tuple(_slots_from(payload["slots"])),
         policy_id=payload["policy_id"],
         snapshot_id=payload["snapshot_id"],
@@ -232,7 +235,7 @@ def decision_from(payload: Mapping[str, Any]) -> Decision:
 def _drawn(decision: Decision, payload: Mapping[str, Any]) -> Decision:
     """A decision that waited for its draws, with them."""
     raw, preferred = payload["limited"], payload.get("preferred")
-    draws, fallback = draws_from(raw), _action_from(payload["fallback"], {})
+    draws, fallback = draws_from(raw), action_from(payload["fallback"], {})
     if not decision.has_slots:
         return resolve(decision, draws[0], fallback, preferred, is_rescaled=_is_alone(raw))
     tiers = None if preferred is None else tuple(tuple(order) for order in preferred)
@@ -286,23 +289,6 @@ def _own_from(raw: Sequence[Any]) -> OwnChoice:
     return OwnChoice(chosen, Distribution(tuple(policy), tuple(served)), propensity, draw)
 
 
-def _action_payload(action: Action) -> list[Any]:
-    plain: list[Any] = [action.offer_id, action.version, action.features]
-    return [*plain, action.cost, action.promoted] if action.cost or action.promoted else plain
-
-
-def _action_from(raw: Sequence[Any], affinity: Features) -> Action:
-    offer_id, version, features, *rest = raw
-    return Action(offer_id, features, affinity, version, *rest)
-
-
-def _columns(rows: Sequence[Features]) -> tuple[list[str] | None, list[Any]]:
-    names = list(rows[0]) if rows else []
-    if all(list(row) == names for row in rows):
-        return names, [list(row.values()) for row in rows]
-    return None, list(rows)
-
-
 def _slot_payloads(slots: Sequence[SlotDecision]) -> list[dict[str, Any]]:
     """Slots as JSON; probabilities that are those of the slot before are left out."""
     found, before = [], None
@@ -334,7 +320,7 @@ def _slot_payload(slot: SlotDecision) -> dict[str, Any]:
             "exclude": slot.exclude,
             "removed": [[removed.offer_id, removed.reason] for removed in slot.removed],
             "took_units": slot.took_units,
-            "fallback": None if slot.fallback is None else [_action_payload(slot.fallback), slot.fallback.affinity],
+            "fallback": None if slot.fallback is None else [action_payload(slot.fallback), slot.fallback.affinity],
         }
     return payload
 
@@ -361,7 +347,7 @@ def _asked_from(raw: Mapping[str, Any]) -> dict[str, Any]:
         "exclude": tuple(raw["exclude"]),
         "removed": tuple(Removed(offer_id, reason) for offer_id, reason in raw["removed"]),
         "took_units": raw["took_units"],
-        "fallback": None if fallback is None else _action_from(*fallback),
+        "fallback": None if fallback is None else action_from(*fallback),
     }
 
 

@@ -22,6 +22,8 @@ MONETARY_BANDS = (5.0, 10.0, 20.0, 50.0, 100.0)
 FREQUENCY_BANDS = (6.0, 12.0, 26.0, 52.0, 104.0)
 SEGMENTS = ("new", "browsing_only", "transactions_only", "both")
 WINDOWS_SECONDS = {"day": DAY_SECONDS, "hour": 3600.0, "minute": 60.0}
+# By so much an event counts as gone early: sums of seconds since 1970 are rounded.
+SLACK_SECONDS = 1e-3
 
 _KINDS = {"views": "v", "clicks": "c", "cart_adds": "a"}
 _INTEREST = {"v": "viewed_day", "c": "clicked_day", "a": "carted_day"}
@@ -149,6 +151,23 @@ def history_features(profile: Profile | None, now: datetime, thresholds: RfmThre
         )
     _add_windows(features, past)
     return features
+
+
+def unchanged_until(profile: Profile, now: datetime) -> float:
+    """Until when (seconds since 1970) all that is derived here of a profile stays as it is at ``now``.
+
+    That is the end of the UTC day, or sooner where an event leaves a window before. ``now`` itself for an earlier
+    moment of the profile, about which more may change.
+    """
+    at, events = now.timestamp(), profile.recent.at
+    if profile.last_at is not None and profile.last_at > at:
+        return at
+    until = (day_of(at) + 1) * DAY_SECONDS
+    for seconds in WINDOWS_SECONDS.values():
+        start = bisect_right(events, at - seconds)
+        if start < len(events):
+            until = min(until, events[start] + seconds - SLACK_SECONDS)
+    return until
 
 
 def abandoned_carts(past: Past) -> list[str | None]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from contextual_bandit import events
 from contextual_bandit.types import Decision, Event, Outcome
 
 # The kind under which an activation waits for a decision that it overtook; no client can send it.
@@ -14,6 +16,8 @@ ACTIVATION_KIND = "\x01activation"
 MOST_ORPHANS = 100_000
 # Outcomes of these kinds say that the customer took the offer up.
 REDEEMING = frozenset({"redemption", "purchase"})
+# zlib's fastest level: the slowest makes records of 20 offers smaller by a tenth.
+_FAST = 1
 
 
 Change: TypeAlias = Literal["inactive", "unredeemed", "redeemed"]
@@ -21,15 +25,47 @@ Change: TypeAlias = Literal["inactive", "unredeemed", "redeemed"]
 
 @dataclass(slots=True)
 class Open:
-    """A decision whose reward window has not ended; ``record`` is its payload as it stood on the stream."""
+    """A decision whose reward window has not ended; ``record`` is its payload as it stood on the stream.
 
-    decision: Decision
-    record: bytes
+    A million may be open at a time, so that what nobody asks for now can be packed: a decision of 20 offers takes some
+    40 kB ready to use, and 2 kB packed. It is read again when it is asked for.
+    """
+
+    _decision: Decision | None
+    _record: bytes
     active: bool
     opened_at: datetime
     closes_at: datetime
     position: str
     outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether asking for the decision means reading it."""
+        return self._decision is None
+
+    @property
+    def decision(self) -> Decision:
+        """The decision; from now on it is ready."""
+        if self._decision is None:
+            self._record = self.record
+            self._decision = events.decision_from(events.decode(self.position, self._record).payload)
+        return self._decision
+
+    @property
+    def record(self) -> bytes:
+        """The payload as it stood on the stream."""
+        return zlib.decompress(self._record) if self._decision is None else self._record
+
+    def pack(self) -> None:
+        """Keep no more than is needed to read the decision again."""
+        if self._decision is not None:
+            self._record, self._decision = compressed(self._record), None
+
+
+def compressed(record: bytes) -> bytes:
+    """A record as a packed decision has it."""
+    return zlib.compress(record, _FAST)
 
 
 @dataclass(frozen=True, slots=True)

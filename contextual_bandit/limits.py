@@ -240,4 +240,6 @@ def masked_indices(decision: Decision) -> frozenset[int]:
         # Were it left out, nothing would be left, and the fallback stood here.
         return frozenset()
     removed = {entry.offer_id for entry in decision.removed}
+    if removed.isdisjoint([action.offer_id for action in decision.actions]):
+        return frozenset()
     return frozenset(index for index, action in enumerate(decision.actions) if action.offer_id in removed)

@@ -106,6 +106,41 @@ class AutoOptimisation:
 
 
 @dataclass(frozen=True, slots=True)
+class Challenger:
+    """A policy beside the loop's own: it learns from the same log, and decides for a ``share`` of the customers.
+
+    Attributes:
+        name: by which people know it: small letters, digits and dashes; not ``champion``.
+        arguments: Vowpal Wabbit's, as the loop's own.
+        share: of the customers who have an id, in [0, 1]; 0 lets it learn without deciding for anybody (shadow).
+    """
+
+    name: str
+    arguments: str
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """A bound on what a policy does to its own decisions; one that is shown to be broken takes the policy back.
+
+    Attributes:
+        metric: ``reward`` (mean per decision), ``fallback_rate`` (share of decisions), or ``outcome:KIND`` (mean
+            summed value of outcomes of that kind per decision).
+        low: the least that is allowed.
+        high: the most that is allowed.
+        relative: the bounds hold for the difference to the champion's decisions of the same time.
+        least_decisions: nothing is concluded from fewer.
+    """
+
+    metric: str
+    low: float | None = None
+    high: float | None = None
+    relative: bool = False
+    least_decisions: int = 200
+
+
+@dataclass(frozen=True, slots=True)
 class LoopConfig:
     """A loop's settings. ``exploration_floor`` is the total probability mass spread over the eligible offers.
 
@@ -118,7 +153,8 @@ class LoopConfig:
     the loop's own limits of quintiles; without them those hold that a job computed of all customers.
     ``lookback_days``: generations are trained on so many days of the log, and renewed as the window moves.
     ``model_retrain_days``: a changed learning setting is trained on so many days of it; without, as far as the loop
-    looks back.
+    looks back. ``challengers`` are policies beside the loop's own (the champion); ``guardrails`` are bounds that take
+    them back. ``sticky_seconds``: a customer is shown the same decision again for so long.
     """
 
     loop: str
@@ -148,6 +184,9 @@ class LoopConfig:
     lookback_days: float | None = None
     model_retrain_days: float | None = None
     auto_optimisation: AutoOptimisation = field(default_factory=AutoOptimisation)
+    challengers: tuple[Challenger, ...] = ()
+    guardrails: tuple[Guardrail, ...] = ()
+    sticky_seconds: float = 0.0
 
     @property
     def setting(self) -> LearningSetting:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from math import fsum
+from math import fsum, inf
 from typing import Protocol
 
 from contextual_bandit.types import Action, Context, LoggedInteraction
+
+# What float32 may leave of a probability of 0.
+ROUNDING = 1e-6
+
+
+class UnusableDistribution(ValueError):
+    """A policy gave numbers that are no probabilities: its learning setting makes ranking impossible."""
 
 
 class Policy(Protocol):
@@ -49,14 +56,18 @@ def with_floor(probabilities: Sequence[float], floor: float) -> tuple[float, ...
         probabilities: as the policy gave them; rounding errors are normalised away.
         floor: total mass in [0, 1] that is spread evenly.
 
+    Raises:
+        UnusableDistribution: one is negative or no number, or all are 0.
+
     >>> with_floor((1.0, 0.0), 0.5)
     (0.75, 0.25)
     """
     total = fsum(probabilities)
-    if not total > 0.0:
-        raise ValueError(f"probabilities sum to {total!r}")
-    share = floor / len(probabilities)
-    return tuple((1.0 - floor) * (probability / total) + share for probability in probabilities)
+    # "not <" rather than ">=", so that nan counts too.
+    if not 0.0 < total < inf or min(probabilities) < -ROUNDING:
+        raise UnusableDistribution(f"probabilities sum to {total!r}, the least is {min(probabilities)!r}")
+    kept, share = 1.0 - floor, floor / len(probabilities)
+    return tuple([kept * (probability / total) + share for probability in probabilities])
 
 
 def with_promotion(probabilities: Sequence[float], promoted: Sequence[bool], share: float) -> tuple[float, ...]:

@@ -84,10 +84,17 @@ class Slate:
     def resolved(self, draws: Sequence[Draw]) -> Decision:
         """The decision as its slots were drawn; a fallback when nothing was left to any of them."""
         decision, taken, shown = self.decision, set[int](), set[str]()
+        removed = [
+            tuple(Removed(decision.actions[index].offer_id, REASONS[code]) for index, code in one.masked)
+            for one in draws
+        ]  # fmt: skip
+        if all(drawn.chosen < 0 for drawn in draws):
+            both = zip(decision.slots, removed, strict=True)
+            bare = tuple(replace(asked, removed=(*asked.removed, *out)) for asked, out in both)
+            return all_fallback(replace(decision, slots=bare), self.fallback)
         slots = []
-        for asked, source, drawn in zip(decision.slots, self.draws, draws, strict=True):
-            removed = tuple(Removed(decision.actions[index].offer_id, REASONS[code]) for index, code in drawn.masked)
-            slot = replace(asked, chosen=drawn.chosen, removed=removed, took_units=drawn.took)
+        for asked, source, drawn, out in zip(decision.slots, self.draws, draws, removed, strict=True):
+            slot = replace(asked, chosen=drawn.chosen, removed=out, took_units=drawn.took)
             if drawn.chosen < 0 or asked.distribution is None:
                 action = fallback_for(asked, self.fallback, shown)
                 slots.append(replace(slot, distribution=None, propensity=None, draw=None, fallback=action))
@@ -98,8 +105,7 @@ class Slate:
             slots.append(replace(slot, distribution=given, propensity=served[drawn.chosen]))
             taken.add(drawn.chosen)
             shown.add(decision.actions[drawn.chosen].offer_id)
-        decision = replace(decision, slots=tuple(slots), took_units=slots[0].took_units)
-        return decision if taken else all_fallback(decision, self.fallback)
+        return replace(decision, slots=tuple(slots), took_units=slots[0].took_units)
 
 
 def fallback_for(slot: SlotDecision, fallback: Action, shown: set[str]) -> Action:
@@ -179,7 +185,9 @@ def slot_views(decision: Decision) -> Iterator[Decision]:
 def gone_indices(view: Decision) -> frozenset[int]:
     """Of a slot's view: the actions that were not left to it, for what other slots show or what it excludes."""
     names = {entry.offer_id for entry in view.removed if entry.reason in GONE}
-    return frozenset(index for index, action in enumerate(view.actions) if names and action.offer_id in names)
+    if not names:
+        return frozenset()
+    return frozenset(index for index, action in enumerate(view.actions) if action.offer_id in names)
 
 
 def slot_interactions(interaction: LoggedInteraction) -> Iterator[LoggedInteraction]:
@@ -243,7 +251,7 @@ def _imitation(one: LoggedInteraction, own: OwnChoice, low: float, high: float) 
     """
     view = one.decision
     out = masked_indices(view)
-    if own.chosen in out:
+    if own.chosen in out or own.chosen < 0:
         return None
     left = mask(own.distribution.served, out) if out else own.distribution.served
     reward = high if own.chosen == view.slots[0].chosen else miss_reward(low, high)

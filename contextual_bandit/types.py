@@ -297,7 +297,7 @@ class LearningSetting:
 
 @dataclass(frozen=True, slots=True)
 class PolicySnapshot:
-    """A policy's state as bytes, and where it came from."""
+    """A policy's state as bytes, and where it came from; ``challenger`` is empty on those of the loop's own policy."""
 
     snapshot_id: str
     loop: str
@@ -311,6 +311,7 @@ class PolicySnapshot:
     reward_high: float
     model: bytes
     sha256: str
+    challenger: str = ""
 
     @property
     def setting(self) -> LearningSetting:

@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
 from math import fsum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pylibvw
 from vowpalwabbit.pyvw import Workspace
 
-from contextual_bandit.explain import ActionExplanation
-from contextual_bandit.types import Action, Context, Features, FeatureValue, LearningSetting, LoggedInteraction
+from contextual_bandit.explain import ActionExplanation, Unexplainable
+from contextual_bandit.learning_arguments import (
+    LARGEST_BITS,
+    SLATES_POLICY,
+    BadArguments,
+    canonical,
+    draws_slates,
+    for_vowpal,
+    reads_json,
+)
+from contextual_bandit.types import (
+    Action,
+    Context,
+    Decision,
+    Features,
+    LearningSetting,
+    LoggedInteraction,
+)
+from contextual_bandit.vowpal_ccb import CcbSlates
+from contextual_bandit.vowpal_json import ask_json, teach_json
+from contextual_bandit.vowpal_lessons import ChosenExamples, learns_chosen_alone
+from contextual_bandit.vowpal_lines import (
+    _action,
+    _binary,
+    _line,
+    _offer,
+    _shown,
+    _token,
+    action_numbers,
+    context_numbers,
+    shared_line,
+)
+from contextual_bandit.vowpal_offers import OfferExamples
 from contextual_bandit.vowpal_terms import (
     CONSTANT,
     CONSTANT_HASH,
@@ -32,38 +61,14 @@ from contextual_bandit.vowpal_terms import (
     term_rules,
 )
 
-# Explorers whose probabilities can be replayed to the byte; bag, cover and rnd draw from hidden state.
-FLAGS = frozenset({"--cb_explore_adf", "--squarecb", "--regcb", "--regcbopt", "--softmax", "--synthcover",
-                   "--large_action_space", "--noconstant", "--adaptive", "--normalized", "--invariant", "--sgd",
-                   "--coin", "--leave_duplicate_interactions", "--elim"})  # fmt: skip
-NUMBERS = frozenset({"--epsilon", "--gamma_scale", "--gamma_exponent", "--mellowness", "--lambda", "--psi", "--first",
-                     "-l", "--learning_rate", "--power_t", "--initial_t", "--l1", "--l2", "-b", "--bit_precision",
-                     "--decay_learning_rate", "--cb_min_cost", "--cb_max_cost", "--max_actions", "--clip_p",
-                     "--random_seed"})  # fmt: skip
-WORDS = {
-    "-q": r"[\x21-\x7e]{2}|::",
-    "--quadratic": r"[\x21-\x7e]{2}|::",
-    "--cubic": r"[\x21-\x7e]{3}|:::",
-    "--interactions": r"[\x21-\x7e]{2,6}",
-    "--ignore": r"[\x21-\x7e]+",
-    "--ignore_linear": r"[\x21-\x7e]+",
-    "--keep": r"[\x21-\x7e]+",
-    "--cb_type": r"mtr|ips|dm|dr",
-    "--loss_function": r"squared|logistic",
-    "--link": r"identity|logistic",
-}
-LARGEST_BITS = 22
+__all__ = [
+    "LARGEST_BITS", "BadArguments", "UnusableExample", "VowpalPolicy", "_action", "_line", "action_numbers",
+    "check_arguments", "context_numbers", "policy_id", "shared_line",
+]  # fmt: skip
+
 _OWN = "--quiet --preserve_performance_counters"
-_UNSAFE = re.compile("[\x00-\x20|:%\x7f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 # Versions of offers whose lines a learner keeps.
 MOST_LINES = 20_000
-_AFFINITY = ord("A")
-# Features as (index, value).
-_Hashed: TypeAlias = list[tuple[int, float]]
-
-
-class BadArguments(ValueError):
-    """A learning setting that is not allowed or that Vowpal Wabbit refuses."""
 
 
 class UnusableExample(ValueError):
@@ -76,39 +81,17 @@ def check_arguments(arguments: str) -> str:
     Raises:
         BadArguments: names the argument that is unknown, ill-formed or refused.
     """
+    found = canonical(arguments)
     try:
-        words = [part for word in shlex.split(arguments) for part in word.split("=", 1)]
-    except ValueError as error:
-        raise BadArguments(f"arguments {arguments!r}: {error}") from None
-    position = 0
-    while position < len(words):
-        name = words[position]
-        position += 1
-        if name in FLAGS:
-            continue
-        if name not in NUMBERS and name not in WORDS:
-            raise BadArguments(f"argument {name!r} is not allowed in a learning setting")
-        value = words[position] if position < len(words) else ""
-        position += 1
-        if not re.fullmatch(WORDS.get(name, r"-?[0-9]+(\.[0-9]+)?([eE]-?[0-9]+)?"), value):
-            raise BadArguments(f"argument {name} has the unusable value {value!r}")
-        if name in ("-b", "--bit_precision") and not (value.isdigit() and 1 <= int(value) <= LARGEST_BITS):
-            raise BadArguments(f"argument {name} must be a whole number from 1 to {LARGEST_BITS}, got {value!r}")
-    if "--cb_explore_adf" not in words:
-        raise BadArguments(f"arguments {arguments!r} lack --cb_explore_adf")
-    if "dr" in words:
-        raise BadArguments("--cb_type dr cannot be replayed to the byte; use mtr, ips or dm")
-    canonical = " ".join(words)
-    try:
-        VowpalPolicy(canonical).close()
+        VowpalPolicy(found).close()
     except RuntimeError as error:
         raise BadArguments(f"arguments {arguments!r}: {error}") from None
-    return canonical
+    return found
 
 
 def policy_id(arguments: str) -> str:
     """A short name of a learning setting: equal settings have equal names."""
-    return "vw-" + sha256(arguments.encode()).hexdigest()[:10]
+    return (SLATES_POLICY if draws_slates(arguments) else "vw-") + sha256(arguments.encode()).hexdigest()[:10]
 
 
 class VowpalPolicy:
@@ -129,19 +112,24 @@ class VowpalPolicy:
         """
         self.setting = LearningSetting(setting) if isinstance(setting, str) else setting
         arguments = self.setting.arguments
-        if model is None:
-            self._workspace = Workspace(f"{arguments} {_OWN}")
-        else:
-            with tempfile.TemporaryDirectory(prefix="offerloop-") as folder:
-                path = Path(folder) / "model.vw"
-                path.write_bytes(model)
-                self._workspace = Workspace(f"{arguments} {_OWN} -i {path}")
+        self._workspace = self._open(model)
+        self._slates = CcbSlates(self) if draws_slates(arguments) else None
+        self.reads_json = reads_json(arguments)
         # Among many actions the large action space keeps state with each example: reused ones get other probabilities.
         self._caches = "--large_action_space" not in arguments
-        self._cached: dict[tuple[str, int], Any] = {}
+        self._offers = OfferExamples(self._workspace, self._action_example, keeps=self._caches)
         self._lines: dict[tuple[str, int], tuple[Features, str]] = {}
-        self._indices: dict[str, int] = {}
-        self._numbers: dict[str, int] = {}
+        self._chosen: ChosenExamples | None = None
+
+    @property
+    def workspace(self) -> Workspace:
+        """Vowpal Wabbit's own."""
+        return self._workspace
+
+    @property
+    def slates(self) -> CcbSlates | None:
+        """What draws and learns several slots at once, where the setting says that Vowpal Wabbit does."""
+        return self._slates
 
     def distribution(self, context: Context, actions: Sequence[Action]) -> tuple[float, ...]:
         """Probability of each action; float32 accuracy, normalised to sum to 1.
@@ -149,40 +137,48 @@ class VowpalPolicy:
         Raises:
             UnusableExample: the features did not parse to one shared example and one per action.
         """
-        fresh = self._parse([shared_line(context)], 1)
-        examples = [fresh[0]]
-        known: dict[int, _Hashed] = {}
+        if self._slates is not None:
+            return self._slates.distribution(context, actions)
+        if self.reads_json:
+            return ask_json(self, context, actions)
+        fresh = self._parse([shared_line(context, self._offers.line)], 1)
         try:
-            for action in actions:
-                # Only the catalogue's are kept.
-                example = self._cached.get((action.offer_id, action.version))
-                if example is None:
-                    example = self._action_example(action)
-                    if action.version > 0 and self._caches:
-                        self._cached[(action.offer_id, action.version)] = example
-                    else:
-                        fresh.append(example)
-                # Offers of a category share one object.
-                hashed = known.get(id(action.affinity))
-                if hashed is None:
-                    hashed = known[id(action.affinity)] = self._hashed(action.affinity)
-                self._put_affinity(example, hashed)
-                examples.append(example)
-            pylibvw.vw.predict_multi(self._workspace, examples)
+            pylibvw.vw.predict_multi(self._workspace, [fresh[0], *self._offers.parsed(actions, fresh)])
             scores = fresh[0].get_action_scores()
         finally:
             pylibvw.vw._finish_example_multi_ex(self._workspace, fresh)
         total = fsum(scores)
-        return tuple(score / total for score in scores)
+        # Whoever spreads the floor refuses what has no mass.
+        return tuple([score / total for score in scores]) if total else tuple(scores)
+
+    def view_distribution(self, view: Decision, epsilon: float) -> tuple[float, ...]:
+        """Probability of each action of a plain decision, or of a slot's view, as this policy gives it.
+
+        Args:
+            view: as ``contextual_bandit.slots.slot_view`` gives it.
+            epsilon: the loop's floor; used where the policy draws slots itself, among what was left to this one.
+        """
+        if self._slates is not None:
+            return self._slates.view_distribution(view, epsilon)
+        return self.distribution(view.context, view.actions)
 
     def learn(self, interactions: Iterable[LoggedInteraction]) -> None:
         """Learn each interaction once, in order, from its logged propensity."""
+        if self._slates is not None:
+            self._slates.learn(interactions)
+            return
         for interaction in interactions:
             decision = interaction.decision
             slot = decision.slots[0]
             if slot.propensity is None:
                 raise ValueError(f"decision {decision.decision_id!r} has no propensity to learn from")
-            label = f"0:{self._cost(interaction.reward)!r}:{slot.propensity!r} "
+            if self.reads_json:
+                teach_json(self, interaction)
+                continue
+            label = f"0:{self.cost(interaction.reward)!r}:{slot.propensity!r} "
+            if learns_chosen_alone(self.setting.arguments):
+                self._learn_chosen(decision, label)
+                continue
             lines = [shared_line(decision.context), *map(self._action_line, decision.actions)]
             lines[1 + slot.chosen] = label + lines[1 + slot.chosen]
             examples = self._parse(lines, len(lines))
@@ -190,6 +186,15 @@ class VowpalPolicy:
                 self._set_affinity(example, action.affinity)
             pylibvw.vw.learn_multi(self._workspace, examples)
             pylibvw.vw._finish_example_multi_ex(self._workspace, examples)
+
+    def _learn_chosen(self, decision: Decision, label: str) -> None:
+        if self._chosen is None:
+            self._chosen = ChosenExamples(self._workspace, _token, _binary)
+        place, actions = decision.slots[0].chosen, decision.actions
+        action = actions[place]
+        (example,) = self._parse([label + _action(action)], 1)
+        self._set_affinity(example, action.affinity)
+        self._chosen.learn(example, decision.context, place, len(actions))
 
     def contributions(
         self, context: Context, actions: Sequence[Action], *, largest: int = 8, own_only: bool = False
@@ -206,8 +211,11 @@ class VowpalPolicy:
             own_only: list none that all actions share, which cannot tell one from another.
 
         Raises:
-            Unexplainable: more than a million terms, or a namespace that the setting spells in hexadecimal.
+            Unexplainable: more than a million terms, a namespace that the setting spells in hexadecimal, or a setting
+                under which Vowpal Wabbit draws several slots itself or reads JSON.
         """
+        if self._slates is not None or self.reads_json:
+            raise Unexplainable(f"predictions of {self.setting.arguments!r} are not split")
         rules = term_rules(self.setting.arguments)
         shared = list(self._features(context.namespaces))
         if rules.constant:
@@ -251,10 +259,33 @@ class VowpalPolicy:
         finally:
             tested.finish()
 
-    def _cost(self, reward: float) -> float:
+    def cost(self, reward: float) -> float:
+        """A reward as a cost from 0 down to -1; as its negative where a model goes on that others trained so."""
         low, high = self.setting.reward_low, self.setting.reward_high
         # Rewards of the log may stem from a time when the range was another.
-        return (low - min(max(reward, low), high)) / (high - low)
+        clipped = min(max(reward, low), high)
+        return 0.0 - clipped if self.reads_json else (low - clipped) / (high - low)
+
+    def lines(self, context: Context, actions: Sequence[Action]) -> list[str]:
+        """The line of a context, and those of actions, whose affinities are put in later."""
+        return [shared_line(context), *map(self._action_line, actions)]
+
+    def examples_of(self, lines: Sequence[str], actions: Sequence[Action], count: int | None = None) -> list[Any]:
+        """Lines that were written out, read: the context's, those of the actions with their affinities, and others."""
+        try:
+            examples = self._parse(list(lines), len(lines) if count is None else count)
+        except RuntimeError as error:
+            raise UnusableExample(str(error)) from None
+        for example, action in zip(examples[1:], actions, strict=False):
+            self._set_affinity(example, action.affinity)
+        return examples
+
+    def reopen(self, more: str) -> None:
+        """Go on, with further arguments, from what was learned."""
+        model = self.save()
+        self.close()
+        self._workspace = self._open(model, more)
+        self._offers = OfferExamples(self._workspace, self._action_example, keeps=self._caches)
 
     def save(self) -> bytes:
         """The whole learning state; loading it and going on equals never having stopped."""
@@ -263,11 +294,21 @@ class VowpalPolicy:
             self._workspace.save(path)
             return path.read_bytes()
 
+    def _open(self, model: bytes | None, more: str = "") -> Workspace:
+        arguments = f"{for_vowpal(self.setting.arguments)} {_OWN} {more}"
+        if model is None:
+            return Workspace(arguments)
+        with tempfile.TemporaryDirectory(prefix="offerloop-") as folder:
+            path = Path(folder) / "model.vw"
+            path.write_bytes(model)
+            return Workspace(f"{arguments} -i {path}")
+
     def close(self) -> None:
         """Give all memory back; cached offers must be finished before their workspace."""
-        if self._cached:
-            pylibvw.vw._finish_example_multi_ex(self._workspace, list(self._cached.values()))
-            self._cached.clear()
+        if kept := self._offers.take_all():
+            pylibvw.vw._finish_example_multi_ex(self._workspace, kept)
+        if self._chosen is not None:
+            self._chosen.close()
         self._workspace.finish()
 
     def _parse(self, lines: list[str], expected: int) -> list[Any]:
@@ -295,104 +336,9 @@ class VowpalPolicy:
         return example
 
     def _set_affinity(self, example: Any, affinity: Features) -> None:
-        self._put_affinity(example, self._hashed(affinity))
-
-    def _put_affinity(self, example: Any, hashed: _Hashed) -> None:
-        example.erase_namespace(_AFFINITY)
-        # The third argument is the hash that names given as text would get; these are hashed already.
-        example.push_feature_list(self._workspace, _AFFINITY, 0, hashed)
-
-    def _hashed(self, affinity: Features) -> _Hashed:
-        found = []
-        for name, value in affinity.items():
-            # Nearly all are numbers.
-            if type(value) is float and (index := self._numbers.get(name)) is not None:
-                number = value
-            else:
-                token, number = _binary(name, value)
-                index = self._index(token)
-                if type(value) is float:
-                    self._numbers[name] = index
-            if number != 0.0:
-                found.append((index, float(number)))
-        return found
-
-    def _index(self, token: str) -> int:
-        index = self._indices.get(token)
-        if index is None:
-            space = self._workspace.hash_space("A")
-            index = self._workspace.hash_feature(token, space) * self._workspace.get_stride()
-            self._indices[token] = index
-        return index
-
-
-def shared_line(context: Context) -> str:
-    """A context as Vowpal Wabbit reads it: every name and word escaped, indicators as name=value."""
-    parts = ["shared"]
-    for namespace, features in context.namespaces.items():
-        parts.append(f"|{_token(namespace)} {_line(features)}")
-    return " ".join(parts) if len(parts) > 1 else "shared |"
-
-
-def context_numbers(context: Context) -> dict[str, dict[str, float]]:
-    """A context's namespaces under the names, and with the numbers, by which Vowpal Wabbit knows its features."""
-    return {_token(name): _numbers(features) for name, features in context.namespaces.items()}
-
-
-def action_numbers(action: Action) -> dict[str, dict[str, float]]:
-    """The same of an action."""
-    return {"O": _numbers(_offer(action)), "A": _numbers(action.affinity)}
-
-
-def _numbers(features: Features) -> dict[str, float]:
-    return dict(_binary(name, value) for name, value in features.items())
-
-
-def _action(action: Action) -> str:
-    # The placeholder makes the namespace A exist; its content is replaced for every decision.
-    return f"|O {_line(_offer(action))} |A _"
-
-
-def _offer(action: Action) -> Features:
-    return {"id": action.offer_id, **action.features}
-
-
-def _line(features: Features) -> str:
-    return " ".join(_feature(name, value) for name, value in features.items())
-
-
-# Few features differ from call to call; 1, 1.0 and True are different ones.
-@lru_cache(maxsize=65536, typed=True)
-def _feature(name: str, value: FeatureValue) -> str:
-    token, number = _binary(name, value)
-    return token if number == 1.0 else f"{token}:{number!r}"
-
-
-def _binary(name: str, value: FeatureValue) -> tuple[str, float]:
-    """A feature as Vowpal Wabbit sees it: words and booleans are indicators named name=value."""
-    if isinstance(value, str):
-        return f"{_token(name)}={_token(value)}", 1.0
-    if isinstance(value, bool):
-        return f"{_token(name)}={'true' if value else 'false'}", 1.0
-    return _token(name), value
-
-
-def _shown(name: str, value: FeatureValue) -> str:
-    """A feature as people know it: nothing escaped."""
-    if isinstance(value, bool):
-        return f"{name}={'true' if value else 'false'}"
-    return f"{name}={value}" if isinstance(value, str) else name
+        self._offers.put_affinity(example, affinity)
 
 
 def _weights(workspace: Workspace, indices: Indices) -> Floats:
     get_weight, places = pylibvw.vw.get_weight, indices & np.uint64(workspace.num_weights() - 1)
     return np.array([get_weight(workspace, place, 0) for place in places.tolist()], dtype=np.float64)
-
-
-@lru_cache(maxsize=8192)
-def _token(text: str) -> str:
-    return _UNSAFE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in match.group().encode())

@@ -8,6 +8,7 @@ import pylibvw
 
 from contextual_bandit.types import LoggedInteraction
 from contextual_bandit.vowpal import VowpalPolicy, _action, shared_line
+from contextual_bandit.vowpal_json import ask_json, teach_json
 
 
 class ProgressivePolicy(VowpalPolicy):
@@ -27,8 +28,16 @@ class ProgressivePolicy(VowpalPolicy):
         slot = decision.slots[0]
         if slot.propensity is None:
             raise ValueError(f"decision {decision.decision_id!r} has no propensity to learn from")
+        if self.slates is not None:
+            given = self.slates.view_distribution(decision)
+            self.slates.learn([interaction])
+            return given
+        if self.reads_json:
+            given = ask_json(self, decision.context, decision.actions)
+            teach_json(self, interaction)
+            return given
         lines = [shared_line(decision.context), *map(_action, decision.actions)]
-        lines[1 + slot.chosen] = f"0:{self._cost(interaction.reward)!r}:{slot.propensity!r} {lines[1 + slot.chosen]}"
+        lines[1 + slot.chosen] = f"0:{self.cost(interaction.reward)!r}:{slot.propensity!r} {lines[1 + slot.chosen]}"
         examples = self._parse(lines, len(lines))
         try:
             for example, action in zip(examples[1:], decision.actions, strict=True):

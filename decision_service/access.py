@@ -16,7 +16,13 @@ from adapters.keys import Role, fingerprint
 from decision_service.problems import Problem
 
 LOOK_SECONDS = 0.1
-RANKS: Mapping[Role, int] = {"read": 0, "write": 1, "admin": 2}
+# What each role may do: calls name the least that they need.
+MAY: Mapping[Role, frozenset[Role]] = {
+    "page": frozenset({"page"}),
+    "read": frozenset({"read"}),
+    "write": frozenset({"page", "read", "write"}),
+    "admin": frozenset({"page", "read", "write", "admin"}),
+}
 
 
 class Access:
@@ -31,8 +37,10 @@ class Access:
 
     async def look_for(self, request: Request) -> None:
         """Before a key counts as unknown, see whether it is new; at most ten times a second, whoever asks."""
+        if self.refresh is None or self.is_open:
+            return
         secret = _secret(request)
-        if secret is None or self.refresh is None or self.is_open:
+        if secret is None:
             return
         mark, now = fingerprint(secret), time.monotonic()
         if mark != self._admin and mark not in self.keys and now - self._looked_at >= LOOK_SECONDS:
@@ -72,7 +80,7 @@ class Access:
         if found is None:
             raise Problem(401, "Unauthorized", "this API key is not known")
         name, role = found
-        if RANKS[role] < RANKS[needed]:
+        if needed not in MAY[role]:
             raise Problem(403, "Forbidden", f"this key's role is {role!r}, the call needs {needed!r}")
         return name
 
@@ -114,6 +122,11 @@ def _secret(request: Request) -> str | None:
     return request.headers.get("x-api-key")
 
 
+async def page(request: Request) -> str:
+    """Needs role page: rank, reward, activate, activity."""
+    return await _actor(request, "page")
+
+
 async def reader(request: Request) -> str:
     """Needs role read."""
     return await _actor(request, "read")
@@ -140,6 +153,7 @@ def _access(request: Request) -> Access:
     return access
 
 
+Page = Annotated[str, Depends(page)]
 Reader = Annotated[str, Depends(reader)]
 Writer = Annotated[str, Depends(writer)]
 Admin = Annotated[str, Depends(admin)]

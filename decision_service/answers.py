@@ -11,12 +11,15 @@ from contextual_bandit.types import Decision
 from decision_service.schemas import RankIn
 from decision_service.slates import shown_parts, slots_out
 from decision_service.state import Service
+from decision_service.sticky import SessionDecision
 
 
 async def rank_answer(service: Service, body: RankIn, decision: Decision) -> Mapping[str, Any]:
     """The answer to a request for which a decision was made."""
     offers = service.serving.catalogue.offers
     answer = {**_rank_out(decision), **shown_parts(decision, offers)}
+    if isinstance(decision, SessionDecision):
+        answer["sticky"] = True
     if body.slots is not None:
         answer["slots"] = slots_out(decision, offers)
     if body.explain:

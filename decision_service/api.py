@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from adapters.interaction_log import StoredDecision, find_decision, position_key
+from adapters.sessions import FIRST
 from adapters.spool import SPOOLED
 from adapters.streams import ACTIVITY_STREAM, applied_key, decided_key, loop_stream
 from contextual_bandit import events
@@ -19,7 +21,7 @@ from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig
 from contextual_bandit.profile import Activity
 from contextual_bandit.reward import DIRECT, RewardOutOfRange, UnusableAmount, outcome_value
 from contextual_bandit.types import Decision
-from decision_service.access import Reader, Writer
+from decision_service.access import Page, Reader, Writer
 from decision_service.answers import rank_answer
 from decision_service.checks import check_batch_ids, check_time
 from decision_service.problems import ProblemOut, bad_field, not_found
@@ -54,7 +56,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ProblemOut, "description": "Unknown name."}}
 CONFLICT: dict[int | str, dict[str, Any]] = {
-    409: {"model": ProblemOut, "description": "The decision_id was used for another request."},
+    409: {
+        "model": ProblemOut,
+        "description": "The decision_id was used for another request, or the learning setting gives no ranking.",
+    },
 }
 router = APIRouter(responses=PROBLEMS)
 Wait = Annotated[Literal["applied"] | None, Query(description="Answer once it has been applied (30 s at most).")]
@@ -64,10 +69,11 @@ Wait = Annotated[Literal["applied"] | None, Query(description="Answer once it ha
     "/v1/rank", response_model=RankOut, tags=["loop"], summary="Choose an offer", responses=NOT_FOUND | CONFLICT
 )
 @router.post("/rank", response_model=RankOut, tags=["loop"], summary="Choose an offer", responses=NOT_FOUND | CONFLICT)
-async def rank(body: RankIn, request: Request, caller: Writer) -> Response:
+async def rank(body: RankIn, request: Request, caller: Page) -> Response:
     """Choose one eligible offer by the loop's policy; the decision is durable before the answer."""
     # Most calls are answered by rank_route.py, in the same way.
     service = _service(request)
+    _check_explained(request, [body])
     decision = await service.ranker.rank(body)
     return Response(orjson.dumps(await rank_answer(service, body, decision)), media_type="application/json")
 
@@ -76,9 +82,10 @@ async def rank(body: RankIn, request: Request, caller: Writer) -> Response:
     "/v1/rank/batch", response_model=RankBatchOut, tags=["loop"], summary="Choose for up to 100 requests",
     responses=NOT_FOUND | CONFLICT,
 )  # fmt: skip
-async def rank_batch(body: RankBatchIn, request: Request, caller: Writer) -> Response:
+async def rank_batch(body: RankBatchIn, request: Request, caller: Page) -> Response:
     """All requests are checked and decided before any is logged; one that is refused refuses the batch."""
     ranker = _service(request).ranker
+    _check_explained(request, body.requests)
     prepared = []
     for index, entry in enumerate(body.requests):
         prepared.append(await ranker.prepare(entry, f"requests.{index}."))
@@ -108,7 +115,7 @@ async def rank_batch(body: RankBatchIn, request: Request, caller: Writer) -> Res
     responses=NOT_FOUND,
 )
 async def reward(
-    body: RewardIn, request: Request, caller: Writer, idempotency_key: Annotated[Id | None, Header()] = None
+    body: RewardIn, request: Request, caller: Page, idempotency_key: Annotated[Id | None, Header()] = None
 ) -> Response:
     """Accept an outcome of a decision, known or not yet; doubled outcome ids count once."""
     service = _service(request)
@@ -124,7 +131,8 @@ async def reward(
     except UnusableAmount as error:
         raise bad_field("amount", error.amount, error.why) from None
     outcome_id = body.outcome_id or idempotency_key or str(uuid.uuid4())
-    payload = events.outcome_payload(outcome_id, body.decision_id, body.kind or DIRECT, value, body.final, body.slot)
+    about = await service.ranker.logged.first_of(loop, body.decision_id)
+    payload = events.outcome_payload(outcome_id, about, body.kind or DIRECT, value, body.final, body.slot)
     message = events.encode(events.OUTCOME, occurred_at, payload)
     position = await service.writer.append(loop_stream(loop.loop), message)
     service.metrics.outcomes.labels(loop.loop).inc()
@@ -139,12 +147,13 @@ async def reward(
     summary="Activate a deferred decision",
     responses=NOT_FOUND,
 )
-async def activate(body: ActivateIn, request: Request, caller: Writer) -> Response:
+async def activate(body: ActivateIn, request: Request, caller: Page) -> Response:
     """The customer saw the offer: learn from this decision. Idempotent; unknown ids are accepted."""
     service = _service(request)
     loop = await service.ranker.loop(body.loop)
     occurred_at = check_time(loop, body.occurred_at, utc_now(), "occurred_at")
-    message = events.encode(events.ACTIVATION, occurred_at, {"decision_id": body.decision_id})
+    about = await service.ranker.logged.first_of(loop, body.decision_id)
+    message = events.encode(events.ACTIVATION, occurred_at, {"decision_id": about})
     position = await service.writer.append(loop_stream(loop.loop), message)
     return Response(orjson.dumps({"position": position}), 202, media_type="application/json")
 
@@ -152,7 +161,7 @@ async def activate(body: ActivateIn, request: Request, caller: Writer) -> Respon
 @router.post(
     "/v1/activity", response_model=ActivityOut, status_code=202, tags=["loop"], summary="Report what customers did"
 )
-async def activity(body: ActivityBatchIn, request: Request, caller: Writer, wait: Wait = None) -> Response:
+async def activity(body: ActivityBatchIn, request: Request, caller: Page, wait: Wait = None) -> Response:
     """Views, clicks, cart adds and purchases; they become history and affinity."""
     service = _service(request)
     now = utc_now()
@@ -210,10 +219,14 @@ async def _find(service: Service, loop: str, decision_id: str) -> tuple[Decision
     stored = await asyncio.to_thread(find_decision, service.installation.engine, loop, decision_id)
     if stored is not None:
         return stored.decision, stored
-    position = await service.client.hget(decided_key(loop, decision_id), "position")
+    found = await service.client.hmget(decided_key(loop, decision_id), ["position", FIRST])
+    position, first = cast("list[bytes | None]", found)
+    if first is not None:
+        # A caller's own id for a session's decision.
+        return await _find(service, loop, first.decode())
     logged = None
-    if isinstance(position, bytes):
-        logged = await service.ranker.find_logged(loop, decision_id, position.decode())
+    if position is not None:
+        logged = await service.ranker.logged.at(loop, decision_id, position.decode())
     if logged is None:
         raise not_found("decision", decision_id)
     return logged, None
@@ -236,6 +249,16 @@ def _activity(service: Service, entry: ActivityIn, index: int, now: Any) -> Acti
         entry.activity_id or str(uuid.uuid4()), entry.customer_id, entry.kind, occurred_at, category,
         entry.offer_id, entry.amount, entry.order_id,
     )  # fmt: skip
+
+
+def _check_explained(request: Request, bodies: Sequence[RankIn]) -> None:
+    """Reasons tell what is known of a customer, so they need a role that may read.
+
+    Raises:
+        Problem: 403.
+    """
+    if any(body.explain for body in bodies):
+        _service(request).access.actor(request, "read")
 
 
 async def _applied(service: Service, stream: str, position: str) -> bool:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -33,7 +33,7 @@ from decision_service import (
 from decision_service.examples import EXAMPLES
 from decision_service.personalizer import Personalizer
 from decision_service.rank_route import RankRoute
-from decision_service.state import open_service
+from decision_service.state import Service, open_service
 
 LARGEST_BODY = 8 * 1024 * 1024
 
@@ -57,8 +57,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             spare_what_stays()
             yield
 
-    app = FastAPI(title="Offerloop", version="0.1.0", summary="Offer decisions with exact, logged probabilities.",
-                  lifespan=lifespan)  # fmt: skip
+    app = Application(
+        title="Offerloop", version="0.1.0", summary="Offer decisions with exact, logged probabilities.",
+        lifespan=lifespan,
+    )  # fmt: skip
     problems.install(app)
     for router in ROUTERS:
         for route in router.routes:
@@ -66,7 +68,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     app.add_middleware(Personalizer)
     app.add_middleware(Closed)
-    app.add_middleware(RankRoute)
     app.add_middleware(Measured)
     if settings.cors_origins is not None:
         # Outermost: a browser asks without a key whether it may call, and must be able to read refusals too.
@@ -75,8 +76,30 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_methods=["POST"], allow_headers=["Authorization", "Content-Type", "X-Api-Key", "Idempotency-Key"],
             expose_headers=["Retry-After"],
         )  # fmt: skip
+    app.answer_rank(settings.cors_origins is not None)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+class Application(FastAPI):
+    """The framework's application, with plain rank calls answered in front of all its layers."""
+
+    _rank: RankRoute | None = None
+
+    def answer_rank(self, answers_origins: bool) -> None:
+        """Answer plain rank calls; with ``answers_origins`` the framework's layers decide which browsers may call."""
+        self._rank = RankRoute(
+            super().__call__, lambda: cast("Service", self.state.service), _metrics(), answers_origins=answers_origins
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if self._rank is not None and self._rank.is_for(scope):
+            # Who refuses a call asks the application for its parts.
+            scope["app"] = self
+            await self._rank(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 @cache

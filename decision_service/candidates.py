@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from contextual_bandit.actions import no_offer
-from contextual_bandit.eligibility import LoopRules, Situation, prepare, reason_against, split
+from contextual_bandit.eligibility import KILLED, LoopRules, Situation, prepare, reason_against, split
 from contextual_bandit.features import rebuild_features
 from contextual_bandit.types import Action, Offer, Removed
 from decision_service.held import Candidate, Catalogue, candidate_of
@@ -52,22 +52,29 @@ def unknown_ids(request: RankIn, catalogue: Catalogue) -> list[str]:
     return [offer_id for offer_id in named if offer_id not in catalogue.offers]
 
 
-def eligible(asked_for: Asked, situation: Situation, rules: LoopRules) -> tuple[list[Candidate], list[Removed]]:
-    """Those among whom to decide, and the removed ones with their reasons."""
-    kept, removed = split([candidate.prepared for candidate in asked_for.offers], situation, rules)
-    candidates = {candidate.offer.offer_id: candidate for candidate in asked_for.offers}
-    return [candidates[entry.offer.offer_id] for entry in kept], removed
+def eligible(
+    asked_for: Asked, situation: Situation, rules: LoopRules, killed: Set[str] = frozenset()
+) -> tuple[list[Candidate], list[Removed]]:
+    """Those among whom to decide, and the removed ones with their reasons; ``killed`` are out whatever rules say."""
+    offers, stopped = asked_for.offers, list[Removed]()
+    if killed:
+        stopped = [Removed(one.offer.offer_id, KILLED) for one in offers if one.offer.offer_id in killed]
+        offers = [one for one in offers if one.offer.offer_id not in killed]
+    kept, removed = split([candidate.prepared for candidate in offers], situation, rules)
+    candidates = {candidate.offer.offer_id: candidate for candidate in offers}
+    return [candidates[entry.offer.offer_id] for entry in kept], stopped + removed
 
 
 def fallback_of(
-    name: str, catalogue: Catalogue, situation: Situation, rules: LoopRules, action: Callable[[Candidate], Action]
-) -> Action:
+    name: str, catalogue: Catalogue, situation: Situation, rules: LoopRules, action: Callable[[Candidate], Action],
+    killed: Set[str] = frozenset(),
+) -> Action:  # fmt: skip
     """What is served when nothing is eligible: the loop's fallback if the rules let it, else no offer at all.
 
     An offer with limits cannot be a fallback: nobody would count it.
     """
     prepared = catalogue.prepared.get(name)
-    if prepared is None or reason_against(prepared, situation, rules) is not None:
+    if prepared is None or name in killed or reason_against(prepared, situation, rules) is not None:
         return no_offer()
     entry = catalogue.units.get(name)
     if entry is not None and entry.is_limited:

@@ -14,7 +14,7 @@ from contextual_bandit.loops import DEFAULT_LOOP, FeatureSchema
 from contextual_bandit.profile import decode_profile
 from contextual_bandit.schema import check_schema
 from contextual_bandit.types import CustomerRecord
-from decision_service import model_api, operations_api
+from decision_service import model_api, operations_api, policies_api
 from decision_service.access import Admin, Reader
 from decision_service.api import NOT_FOUND, PROBLEMS
 from decision_service.bodies import customer_of, loop_of, offer_of, schema_of
@@ -40,6 +40,7 @@ from decision_service.state import Service
 router = APIRouter(responses=PROBLEMS)
 router.include_router(model_api.router)
 router.include_router(operations_api.router)
+router.include_router(policies_api.router)
 
 
 @router.get("/v1/offers", tags=["offers"], summary="List offers")
@@ -111,8 +112,8 @@ async def put_loop(loop: LoopName, body: LoopIn, request: Request, caller: Admin
     not within five seconds; without it all do.
     """
     wanted = loop_of(loop, body)
-    # A loop's schema has a route of its own.
-    names = {field.name for field in fields(wanted)} - {"loop", "version", "schema"}
+    # A loop's schema and its challengers have routes of their own.
+    names = {field.name for field in fields(wanted)} - {"loop", "version", "schema", "challengers"}
     applied = await apply_loop(_service(request), loop, {name: getattr(wanted, name) for name in names}, caller)
     if applied.unacknowledged:
         response.headers["Offerloop-Workers-Behind"] = str(applied.unacknowledged)

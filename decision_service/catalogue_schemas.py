@@ -160,7 +160,9 @@ class KeyIn(In):
     """A new API key."""
 
     name: Id = Field(examples=["web shop"])
-    role: Literal["read", "write", "admin"] = "write"
+    role: Literal["page", "read", "write", "admin"] = Field(
+        "write", description="page: rank, reward, activate and activity alone, and nothing that can be read."
+    )
 
 
 class KeyOut(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from typing import Any
 
 import orjson
 
@@ -19,10 +20,13 @@ MOST_PROBABILITIES = 50_000
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-def check_size(context: Context, actions: Sequence[Action], field: str, slots: Sequence[SlotAsked] = ()) -> None:
+def check_size(
+    context: Context, actions: Sequence[Action], field: str, slots: Sequence[SlotAsked] = (), most: int | None = None
+) -> None:
     """Refuse a decision that would hold the process up: pairs of features times actions are bounded.
 
     Slots that differ in their features are so many predictions, and each slot logs a probability for every action.
+    ``most`` is the number of features that the largest action has, where it is known.
 
     Raises:
         Problem: 400.
@@ -31,6 +35,8 @@ def check_size(context: Context, actions: Sequence[Action], field: str, slots: S
         why = f"{len(slots) * len(actions)} probabilities over all candidates, {MOST_PROBABILITIES} at most"
         raise bad_field(field + "slots", len(slots), why)
     shared = sum(map(len, context.namespaces.values()))
+    if most is not None and not slots and (shared + most) ** 2 * len(actions) <= MOST_PAIRS:
+        return
     counts = [len(features) for features in _distinct([slot.features for slot in slots])] or [0]
     own = [len(action.features) + len(action.affinity) for action in actions]
     pairs = sum((shared + count + features) ** 2 for count in counts for features in own)
@@ -50,10 +56,30 @@ def _distinct(found: Sequence[Features]) -> list[Features]:
 
 def hash_request(request: RankIn, excluded: Sequence[str] = ()) -> str:
     """A hash of everything that was asked except the id, and whether reasons are wanted."""
-    # Absent slots leave the hash what it was before there were slots.
-    unasked = {"decision_id", "explain"} | ({"slots"} if request.slots is None else set())
-    body = request.model_dump(mode="json", exclude=unasked) | ({"excluded": list(excluded)} if excluded else {})
+    body = _plain_body(request)
+    if body is None or excluded:
+        # Absent slots leave the hash what it was before there were slots.
+        unasked = {"decision_id", "explain"} | ({"slots"} if request.slots is None else set())
+        body = request.model_dump(mode="json", exclude=unasked) | ({"excluded": list(excluded)} if excluded else {})
     return blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+def _plain_body(request: RankIn) -> dict[str, Any] | None:
+    """What is hashed of a request that holds nothing but plain JSON, without walking through it; else None."""
+    if request.slots is not None or request.occurred_at is not None:
+        return None
+    if not all(isinstance(entry, str) for entry in request.candidates or ()):
+        return None
+    return {
+        "loop": request.loop,
+        "customer_id": request.customer_id,
+        "context": request.context,
+        "candidates": request.candidates,
+        "occurred_at": None,
+        "defer_activation": request.defer_activation,
+        "channel": request.channel,
+        "region": request.region,
+    }
 
 
 def check_time(loop: LoopConfig, occurred_at: datetime | None, now: datetime, field: str) -> datetime:

@@ -33,6 +33,10 @@ DONE_SECONDS = 30.0
 LOOK_SECONDS = 0.05
 
 
+class OperationFailed(Problem):
+    """The learner could not do what it was asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """A loop's settings as they are stored now.
@@ -81,7 +85,7 @@ async def apply_loop(service: Service, loop: str, changes: Mapping[str, Any], ac
     changed = await asyncio.to_thread(
         change_loop, installation.engine, installation.client, current, wanted, actor, utc_now()
     )
-    behind = await _until_served(service, loop, lambda served: served.version >= changed.config.version)
+    behind = await until_served(service, loop, lambda served: served.version >= changed.config.version)
     return Applied(changed.config, changed.operation_id, behind)
 
 
@@ -93,7 +97,7 @@ async def reset_model(service: Service, loop: str, actor: str) -> str:
     Raises:
         Problem: 404 unknown loop, 503 when no learner takes it within 5 seconds (nothing has changed then).
     """
-    await _known(service, loop)
+    await known_loop(service, loop)
     return await _operate(service, loop, "reset", actor, {}, None)
 
 
@@ -107,7 +111,7 @@ async def import_model(service: Service, loop: str, archive: bytes, actor: str) 
         BadSignature: altered, unsigned, or signed by another installation (adapters.model_archive).
         Problem: 404 unknown loop, 409 another reward range, 503 when no learner takes it within 5 seconds.
     """
-    config = await _known(service, loop)
+    config = await known_loop(service, loop)
     key = await asyncio.to_thread(installation_key, service.installation.engine)
     found = await asyncio.to_thread(_read_archive, key, archive)
     low, high = config.reward.low, config.reward.high
@@ -119,13 +123,23 @@ async def import_model(service: Service, loop: str, archive: bytes, actor: str) 
     return await _operate(service, loop, "import", actor, detail, found.model)
 
 
+async def delete_log(service: Service, loop: str, actor: str) -> None:
+    """Delete all that a loop has logged up to now, also what still waits for rewards; settings and model stay.
+
+    Raises:
+        Problem: 404 unknown loop, 503 when no learner takes it within 5 seconds (nothing has changed then).
+    """
+    await known_loop(service, loop)
+    await _operate(service, loop, "delete_log", actor, {}, None)
+
+
 async def export_model(service: Service, loop: str, *, signed: bool = False) -> ExportedModel:
     """The newest published snapshot's bytes exactly as they are stored, or the signed archive with them.
 
     Raises:
         Problem: 404 unknown loop.
     """
-    config = await _known(service, loop)
+    config = await known_loop(service, loop)
     snapshots = service.sources.snapshots
     snapshot = await asyncio.to_thread(lambda: snapshots.newest(loop, published=True))
     times = await asyncio.to_thread(snapshots.model_times, loop)
@@ -150,10 +164,19 @@ def _check(current: LoopConfig | None, wanted: LoopConfig) -> None:
     if current is not None and current.clock != wanted.clock:
         why = f"cannot change: the log of loop {wanted.loop!r} runs by {current.clock} time"
         raise bad_field("clock", wanted.clock, why)
+    if wanted.reward.wait_seconds < wanted.sticky_seconds:
+        # The native route's shape says so too; the Personalizer API changes the wait alone.
+        why = f"must not be below the loop's sticky_seconds ({wanted.sticky_seconds:g})"
+        raise bad_field("reward.wait_seconds", wanted.reward.wait_seconds, why)
     check_rules(wanted.rules, "rules")
 
 
-async def _known(service: Service, loop: str) -> LoopConfig:
+async def known_loop(service: Service, loop: str) -> LoopConfig:
+    """A loop's settings as they are stored.
+
+    Raises:
+        Problem: 404 unknown loop.
+    """
     config = await asyncio.to_thread(service.sources.loops.get, loop)
     if config is None:
         raise not_found("loop", loop)
@@ -164,26 +187,47 @@ async def _operate(
     service: Service, loop: str, kind: OperationKind, actor: str, detail: Mapping[str, Any], model: bytes | None
 ) -> str:
     """Have the learner replace a model, and wait until the workers serve the new one."""
+    operation = await ask_learner(service, loop, kind, actor, detail, model)
+    if operation.is_open:
+        raise Problem(503, "No learner", f"the learner is still at it; see operation {operation.operation_id!r}")
+    return str(operation.detail["snapshot_id"])
+
+
+async def ask_learner(
+    service: Service, loop: str, kind: OperationKind, actor: str, detail: Mapping[str, Any],
+    model: bytes | None = None, done_seconds: float = DONE_SECONDS,
+) -> Operation:  # fmt: skip
+    """Have the learner do something to a model; returns the operation when the workers serve what came of it.
+
+    After ``done_seconds`` it is returned as it runs on.
+
+    Raises:
+        OperationFailed: the learner could not.
+        Problem: 503 when no learner takes it within 5 seconds (nothing has changed then).
+    """
     installation = service.installation
     store = OperationStore(installation.engine)
     operation_id = await asyncio.to_thread(
         lambda: store.add(loop, kind, actor, utc_now(), detail=detail, model=model)
     )  # fmt: skip
     await asyncio.to_thread(
-        tell_learner, installation.client, loop, f"{kind}_model", actor, {"operation_id": operation_id}
-    )
-    operation = await _ended(store, operation_id)
+        tell_learner, installation.client, loop, kind if kind == "delete_log" else f"{kind}_model", actor,
+        {"operation_id": operation_id},
+    )  # fmt: skip
+    operation = await _ended(store, operation_id, done_seconds)
+    if operation.is_open:
+        return operation
     if operation.state != "done":
-        raise Problem(409, "Conflict", f"the {kind} failed: {operation.error or operation.state}")
+        raise OperationFailed(409, "Conflict", f"the {kind} failed: {operation.error or operation.state}")
     generation = int(operation.detail["generation"])
-    await _until_served(service, loop, lambda served: served.generation >= generation)
-    return str(operation.detail["snapshot_id"])
+    await until_served(service, loop, lambda served: served.generation >= generation)
+    return operation
 
 
-async def _ended(store: OperationStore, operation_id: str) -> Operation:
-    """An operation when it has ended; taken back when no learner takes it."""
+async def _ended(store: OperationStore, operation_id: str, done_seconds: float) -> Operation:
+    """An operation when it has ended, or runs for so long; taken back when no learner takes it."""
     taken_by = time.monotonic() + WAIT_SECONDS
-    done_by = taken_by + DONE_SECONDS
+    done_by = taken_by + done_seconds
     while True:
         operation = await asyncio.to_thread(store.get, operation_id)
         if operation is None:
@@ -191,16 +235,15 @@ async def _ended(store: OperationStore, operation_id: str) -> Operation:
         if not operation.is_open:
             return operation
         now = time.monotonic()
-        if (now >= taken_by and await asyncio.to_thread(store.withdraw, operation_id, utc_now())) or now >= done_by:
-            why = f"no learner took it within {WAIT_SECONDS:g} s; the model stays"
-            if now >= done_by:
-                why = f"the learner is still at it; see operation {operation_id!r}"
-            raise Problem(503, "No learner", why)
+        if now >= taken_by and await asyncio.to_thread(store.withdraw, operation_id, utc_now()):
+            raise Problem(503, "No learner", f"no learner took it within {WAIT_SECONDS:g} s; nothing has changed")
+        if now >= done_by:
+            return operation
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _until_served(service: Service, loop: str, is_served: Callable[[Served], bool]) -> int:
-    """Wait for the live workers; returns how many do not serve it yet when the wait ends."""
+async def until_served(service: Service, loop: str, is_served: Callable[[Served], bool]) -> int:
+    """Wait for the live workers, ``WAIT_SECONDS`` at most; returns how many do not serve it yet when the wait ends."""
     deadline = time.monotonic() + WAIT_SECONDS
     await service.serving.refresh()
     while True:

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import cast
 
 import redis.asyncio
@@ -19,15 +20,17 @@ from contextual_bandit.profile import Population, Profile, decode_population, de
 from contextual_bandit.types import CustomerRecord
 from decision_service.together import Together
 
-MOST_CACHED = 20_000
+# Profiles in a process's memory, at some kilobytes each: more than it can be asked for while one may be used.
+MOST_CACHED = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """What the stores hold of a customer, as of the read."""
+    """What the stores hold of a customer, as of the read; ``mark`` is the same as long as that is."""
 
     profile: Profile | None
     record: CustomerRecord
+    mark: bytes = b""
 
 
 NOBODY = Customer(None, CustomerRecord())
@@ -47,9 +50,13 @@ class Customers:
         self._cache_seconds = cache_seconds
         self._cache: OrderedDict[str, tuple[float, Customer]] = OrderedDict()
         self._population: tuple[float, Population] = (0.0, Population())
+        self._population_state = b""
 
-    async def known(self, customer_id: str | None) -> Customer:
-        """What is known of a customer; nothing of an unknown or absent one."""
+    async def known(self, customer_id: str | None, before: Customer | None = None) -> Customer:
+        """What is known of a customer; nothing of an unknown or absent one.
+
+        What was known ``before`` is given again while the stores say the same.
+        """
         if customer_id is None:
             return NOBODY
         now = time.monotonic()
@@ -57,18 +64,29 @@ class Customers:
         if cached is not None and cached[0] > now:
             return cached[1]
         state, record = await self._read(customer_id)
-        customer = Customer(decode_profile(state) if state else None, customer_from(record or b""))
-        self._cache[customer_id] = (now + self._cache_seconds, customer)
-        if len(self._cache) > MOST_CACHED:
-            self._cache.popitem(last=False)
+        mark = blake2b((state or b"") + b"\x00" + (record or b""), digest_size=16).digest()
+        if before is not None and before.mark == mark:
+            customer = before
+        else:
+            customer = Customer(decode_profile(state) if state else None, customer_from(record or b""), mark)
+        self._remember(customer_id, customer, now)
         return customer
+
+    def _remember(self, customer_id: str, customer: Customer, now: float) -> None:
+        """Keep what was read at ``now``, and let go of what is too old to be used."""
+        cache = self._cache
+        # Those that were read last are at the end, also one that was there before.
+        cache.pop(customer_id, None)
+        cache[customer_id] = (now + self._cache_seconds, customer)
+        while cache and (len(cache) > MOST_CACHED or next(iter(cache.values()))[0] <= now):
+            cache.popitem(last=False)
 
     async def _read(self, customer_id: str) -> tuple[bytes | None, bytes | None]:
         state = record = None
         if not self._writer.is_away:
-            keys = [profile_key(customer_id), customer_cache_key(customer_id)]
+            keys = [profile_key(customer_id).encode(), customer_cache_key(customer_id).encode()]
             with self._writer.noting_absence():
-                state, record = cast("list[bytes | None]", await self._client.mget(keys))
+                state, record = cast("list[bytes | None]", await self._writer.ask(b"MGET", *keys))
         if state is None or record is None:
             with suppress(SQLAlchemyError):
                 found = await self._together.get(customer_id)
@@ -83,11 +101,14 @@ class Customers:
             state = None
             if not self._writer.is_away:
                 with self._writer.noting_absence():
-                    state = cast("bytes | None", await self._client.get(profile_key(POPULATION)))
+                    state = cast("bytes | None", await self._writer.ask(b"GET", profile_key(POPULATION).encode()))
             if state is None:
                 with suppress(SQLAlchemyError):
                     stored = await self._together.get(POPULATION)
                     state = stored[0] if stored else None
-            fresh = decode_population(state) if state else self._population[1]
+            if state and state != self._population_state:
+                self._population_state, fresh = state, decode_population(state)
+            else:
+                fresh = self._population[1]
             self._population = (now + max(self._cache_seconds, 0.1), fresh)
         return self._population[1]

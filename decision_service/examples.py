@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from decision_service.policy_examples import POLICY_EXAMPLES
+
 _DECISION_ID = "visit-20261123-1041"
 _POSITION = "1764000000000-0"
 _RANKING = [{"offer_id": "spring-10", "probability": 0.99}, {"offer_id": "free-shipping", "probability": 0.01}]
@@ -306,6 +308,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "ActionOut": _ACTION,
     "SlotOut": _SLOT,
     "OutcomeOut": _OUTCOME,
+    "OwnChoiceOut": {
+        "offer_id": "free-shipping",
+        "propensity": 0.99,
+        "policy_probabilities": [0.0, 1.0],
+        "served_probabilities": [0.01, 0.99],
+        "draw": 0.42,
+        "is_match": False,
+    },
     "DecisionOut": {
         "loop": "default",
         "decision_id": _DECISION_ID,
@@ -326,6 +336,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "reward": 0.2,
         "closed_at": "2026-11-23T08:10:00Z",
     },
+    **POLICY_EXAMPLES,
     "FieldErrorOut": {"field": "context.age", "value": "nan", "message": "numbers must be finite"},
     "ProblemOut": {
         "type": "about:blank",

@@ -17,6 +17,7 @@ from decision_service.shapes import Finite, Id, In, Moment, RegionName
 Bounded = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Word = Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00]*$")]
+Metric = Annotated[str, StringConstraints(pattern=r"^(reward|fallback_rate|outcome:[^\x00-\x1f\x7f]{1,256})$")]
 SaleDay = Annotated[str, StringConstraints(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
 
 
@@ -115,6 +116,37 @@ class AutoOptimisationIn(In):
     start: Moment | None = Field(default=None, description="The first search; absent = at once.")
 
 
+class GuardrailIn(In):
+    """A bound on a policy's own decisions; one that is shown to be broken takes the policy back."""
+
+    metric: Metric = Field(
+        description="reward or outcome:KIND (mean per decision), or fallback_rate (share of decisions).",
+        examples=["outcome:refund"],
+    )
+    low: Bounded | None = Field(None, description="The least that is allowed.")
+    high: Bounded | None = Field(None, description="The most that is allowed.")
+    relative: bool = Field(False, description="The bounds hold for the difference to the champion of the same time.")
+    least_decisions: Annotated[int, Field(ge=1, le=1_000_000_000)] = Field(
+        200, description="Nothing is concluded from fewer."
+    )
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> GuardrailIn:
+        if self.low is None and self.high is None:
+            raise FieldFault("low", None, "a guardrail has a low or a high bound, or both")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise FieldFault("low", self.low, f"must be below high ({self.high:g})")
+        return self
+
+
+class ChallengerOut(BaseModel):
+    """A policy beside the loop's own, as it is set; /v1/loops/{loop}/policies shows what it is worth."""
+
+    name: str
+    arguments: str
+    share: float = Field(ge=0, le=1, description="Of the customers, whom it decides for; 0 = in shadow.")
+
+
 class LoopIn(In):
     """A learning problem's settings."""
 
@@ -154,6 +186,12 @@ class LoopIn(In):
         description="Days of the log that a changed setting is trained on; absent = as far as it looks back.",
     )
     auto_optimisation: AutoOptimisationIn = AutoOptimisationIn()
+    guardrails: list[GuardrailIn] = Field(
+        [], max_length=20, description="Bounds that take a challenger's share, or a promotion, back by themselves."
+    )
+    sticky_seconds: Annotated[float, Field(ge=0, le=90 * 86400)] = Field(
+        0.0, description="A customer is shown the same decision again for so long; 0 = each call decides anew."
+    )
 
     @field_validator("sales_dates", mode="after")
     @classmethod
@@ -168,6 +206,10 @@ class LoopIn(In):
         if self.model_retrain_days is not None and self.model_retrain_days > self.retention_days:
             why = f"must not exceed retention_days ({self.retention_days})"
             raise FieldFault("model_retrain_days", self.model_retrain_days, why)
+        if self.sticky_seconds > self.reward.wait_seconds:
+            # What follows a repeated answer is an outcome of the first decision.
+            why = f"must not exceed the reward's wait_seconds ({self.reward.wait_seconds:g})"
+            raise FieldFault("sticky_seconds", self.sticky_seconds, why)
         return self
 
 
@@ -211,6 +253,7 @@ class LoopOut(LoopIn):
     model_config = ConfigDict(extra="ignore")
     loop: str
     version: int
+    challengers: list[ChallengerOut] = Field([], description="Set by /v1/loops/{loop}/policies.")
     status: LoopStatusOut | None = None
 
 

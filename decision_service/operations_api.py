@@ -23,8 +23,9 @@ class OperationOut(BaseModel):
     """An operation as it stands."""
 
     operation_id: str
-    kind: Literal["replay", "import", "reset"] = Field(
-        description="The log learned again under changed settings, a model imported, a model reset."
+    kind: Literal["replay", "import", "reset", "delete_log", "promote"] = Field(
+        description="The log learned again under changed settings, a model imported, a model reset, the log deleted, "
+        "a challenger promoted or the promotion rolled back."
     )
     state: Literal["waiting", "running", "done", "failed", "superseded"] = Field(
         description="superseded: a later change began before it was done."
@@ -47,7 +48,7 @@ class OperationsOut(BaseModel):
 
 @router.get("/v1/loops/{loop}/operations", tags=["loops"], summary="What is done to the model", responses=NOT_FOUND)
 async def list_operations(loop: LoopName, request: Request, caller: Reader) -> OperationsOut:
-    """The newest hundred. While one runs, the model before it serves and learns."""
+    """The newest hundred of 90 days. While one runs, the model before it serves and learns."""
     service: Service = request.app.state.service
     if await asyncio.to_thread(service.sources.loops.get, loop) is None:
         raise not_found("loop", loop)

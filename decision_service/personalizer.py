@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +21,7 @@ from decision_service import personalizer_model as model
 from decision_service import personalizer_rank as rank
 from decision_service.personalizer_call import CURRENT, Call, HeldSettings
 from decision_service.personalizer_errors import (
+    FAILED,
     PersonalizerError,
     error_response,
     invalid,
@@ -33,12 +35,12 @@ PATH = re.compile(r"/+(?:loops/(?P<loop>[^/]+)/+)?personalizer(?P<version>/v1\.0
 
 # By path: by method, the route, the role that it needs, and the code of a body that is none of its own.
 SHARED: dict[str, dict[str, tuple[Route, Role, str]]] = {
-    "/rank": {"POST": (rank.rank, "write", rank.RANK)},
-    "/multislot/rank": {"POST": (rank.multi_slot_rank, "write", rank.RANK)},
-    "/multislot/events/{event_id:path}/reward": {"POST": (rank.multi_slot_reward, "write", rank.REWARD)},
-    "/multislot/events/{event_id:path}/activate": {"POST": (rank.multi_slot_activate, "write", rank.ACTIVATE)},
-    "/events/{event_id:path}/reward": {"POST": (rank.reward, "write", rank.REWARD)},
-    "/events/{event_id:path}/activate": {"POST": (rank.activate, "write", rank.ACTIVATE)},
+    "/rank": {"POST": (rank.rank, "page", rank.RANK)},
+    "/multislot/rank": {"POST": (rank.multi_slot_rank, "page", rank.RANK)},
+    "/multislot/events/{event_id:path}/reward": {"POST": (rank.multi_slot_reward, "page", rank.REWARD)},
+    "/multislot/events/{event_id:path}/activate": {"POST": (rank.multi_slot_activate, "page", rank.ACTIVATE)},
+    "/events/{event_id:path}/reward": {"POST": (rank.reward, "page", rank.REWARD)},
+    "/events/{event_id:path}/activate": {"POST": (rank.activate, "page", rank.ACTIVATE)},
     "/configurations/service": {
         "GET": (configuration.get_service, "read", "InvalidRequest"),
         "PUT": (configuration.put_service, "admin", configuration.SERVICE),
@@ -84,6 +86,17 @@ OLD_FORM: dict[str, dict[str, tuple[Route, Role, str]]] = {
         "DELETE": (evaluations.delete_evaluation, "admin", "InvalidRequest"),
     },
 }
+# The codes of routes that fail by themselves; the others fail with InternalServerError.
+FAILURES = {
+    (rank.rank, rank.multi_slot_rank): "RankNullResponse",
+    (configuration.put_service, configuration.put_policy, configuration.delete_policy): "UpdateConfigurationFailed",
+    (evaluations.apply,): "InferenceModelUpdateFailed",
+    (evaluations.list_evaluations, evaluations.list_old_evaluations): "EvaluationsGetListFailed",
+    (model.get_model,): "ModelDownloadFailed",
+    (model.put_model,): "ModelPublishFailed",
+    (model.delete_model,): "ModelResetFailed",
+}
+_FAILURE: dict[Route, str] = {route: code for routes, code in FAILURES.items() for route in routes}
 _NEW = [(compile_path(path)[0], path, methods) for path, methods in (SHARED | NEW_FORM).items()]
 _OLD = [(compile_path(path)[0], path, methods) for path, methods in (SHARED | OLD_FORM).items()]
 
@@ -102,9 +115,11 @@ class Personalizer:
             await self.app(scope, receive, send)
             return
         request = Request(_with_key(scope), receive)
-        code = "BadRequest"
+        code, failure = "BadRequest", FAILED
         try:
+            _check_path(scope)
             route, role, code, path, parameters = _route(found, request.method)
+            failure = _FAILURE.get(route, FAILED)
             scope["route"] = _Named("/personalizer" + path)
             service: Service = request.app.state.service
             await service.access.look_for(request)
@@ -115,9 +130,11 @@ class Personalizer:
                 raise invalid("InvalidRequest", f"api-version must be {CURRENT!r}, got {sent!r}", "api-version")
             loop = found["loop"] or DEFAULT_LOOP
             base = (f"/loops/{loop}" if found["loop"] else "") + "/personalizer" + (found["version"] or "")
-            response = await route(Call(request, service, loop, base, version, actor, self._held, parameters))
+            call = Call(request, service, loop, base, version, actor, self._held, parameters)
+            await call.known()
+            response = await route(call)
         except Exception as raised:
-            error = personalizer_error(raised, code)
+            error = personalizer_error(raised, code, failure)
             if error.status >= 500:
                 log.exception("request failed", extra={"path": scope["path"]})
             response = error_response(error)
@@ -146,6 +163,18 @@ def _route(found: re.Match[str], method: str) -> tuple[Route, Role, str, str, di
             raise PersonalizerError(405, "BadRequest", f"{path} takes {', '.join(methods)}, not {method}")
         return *methods[method], path, match.groupdict()
     raise PersonalizerError(404, "ResourceNotFound", f"there is no route {rest!r}")
+
+
+def _check_path(scope: Scope) -> None:
+    """Refuse a path that is no UTF-8: two such ids would be read as one.
+
+    Raises:
+        PersonalizerError: 400.
+    """
+    try:
+        unquote_to_bytes(scope.get("raw_path") or b"").decode()
+    except UnicodeDecodeError:
+        raise invalid("BadRequest", f"the path {scope['raw_path']!r} is no percent-encoded UTF-8") from None
 
 
 def _with_key(scope: Scope) -> Scope:

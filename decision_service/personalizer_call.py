@@ -15,9 +15,10 @@ from adapters.interaction_log import count_loop
 from adapters.personalizer_settings import PersonalizerSettings, PersonalizerStore
 from contextual_bandit.loops import LoopConfig, RewardDefinition
 from decision_service.configure import apply_loop
-from decision_service.personalizer_errors import invalid
+from decision_service.personalizer_errors import PersonalizerError, invalid
 from decision_service.personalizer_policy import DEFAULT_ARGUMENTS, DEFAULT_EPSILON, served_policy
 from decision_service.personalizer_shapes import Body
+from decision_service.problems import Problem
 from decision_service.serving import utc_now
 from decision_service.state import Service
 
@@ -81,14 +82,32 @@ class Call:
         """The loop's settings; a loop without a log of its own is set up for this API at the first call.
 
         Raises:
-            Problem: 404 for an unknown loop.
+            PersonalizerError: 404 for an unknown loop.
         """
         await self.settings()
-        return await self.service.ranker.loop(self.loop)
+        return await self.known()
+
+    async def known(self) -> LoopConfig:
+        """The loop's settings as they are.
+
+        Raises:
+            PersonalizerError: 404 for an unknown loop.
+        """
+        try:
+            return await self.service.ranker.loop(self.loop)
+        except Problem as error:
+            if error.status != 404:
+                raise
+            why = f"there is no loop {self.loop!r} behind this endpoint"
+            raise PersonalizerError(404, "FrontEndNotFound", why) from None
 
     async def settings(self) -> PersonalizerSettings:
-        """The loop's document."""
-        config = await self.service.ranker.loop(self.loop)
+        """The loop's document.
+
+        Raises:
+            PersonalizerError: 404 for an unknown loop.
+        """
+        config = await self.known()
         version, found = self.held.found.get(self.loop, (-1, None))
         if found is None or version != config.version:
             found = await asyncio.to_thread(self.store.get, self.loop)
@@ -108,8 +127,17 @@ class Call:
         """The whole body.
 
         Raises:
-            PersonalizerError: 400 when it is larger.
+            PersonalizerError: 400 when it is larger, 408 when it does not arrive in time.
         """
+        seconds = self.service.settings.body_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._received(most)
+        except TimeoutError:
+            why = f"the body did not arrive within {seconds:g} s"
+            raise PersonalizerError(408, "RequestTimeout", why) from None
+
+    async def _received(self, most: int) -> bytes:
         chunks: list[bytes] = []
         size = 0
         async for chunk in self.request.stream():

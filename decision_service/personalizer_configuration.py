@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
 from adapters.apprentice import Matches, find_counts
-from adapters.personalizer_settings import PersonalizerSettings
+from adapters.personalizer_settings import PersonalizerSettings, with_epsilon
 from contextual_bandit.loops import AutoOptimisation, LoopConfig
 from contextual_bandit.types import LearningMode
 from decision_service.personalizer_call import DEFAULT_RETRAIN_DAYS, Call
 from decision_service.personalizer_errors import PersonalizerError, invalid, json_response
-from decision_service.personalizer_policy import DEFAULT_ARGUMENTS, served_policy, with_epsilon
+from decision_service.personalizer_policy import DEFAULT_ARGUMENTS, served_policy
 from decision_service.personalizer_shapes import PolicyBody, ServiceBody
 from decision_service.personalizer_times import format_duration, format_time, parse_duration, parse_time
 from decision_service.serving import utc_now
@@ -123,6 +124,9 @@ def configured(config: LoopConfig, settings: PersonalizerSettings, body: Service
     export = _duration(body.model_export_frequency, "modelExportFrequency", SERVICE)
     if export <= timedelta():
         raise invalid(SERVICE, "modelExportFrequency must be positive", "modelExportFrequency")
+    if body.log_mirror_sas_uri != settings.log_mirror_sas_uri:
+        # What was stored before there was a check may be sent back as it was read.
+        _check_mirror(body.log_mirror_sas_uri)
     keep, retrain = _days(config, body, wait)
     reward = replace(
         config.reward, wait_seconds=wait.total_seconds(), default=body.default_reward,
@@ -161,6 +165,23 @@ def _check_changes(config: LoopConfig, settings: PersonalizerSettings, asked: As
         raise invalid("InvalidLearningModeServiceConfiguration", why, "learningMode")
     if new.auto_optimisation.is_enabled and settings.is_multi_slot and not config.auto_optimisation.is_enabled:
         raise _incompatible()
+
+
+def _check_mirror(address: str | None) -> None:
+    """Logs are mirrored nowhere, but what is no address of a container is refused as the original does.
+
+    Raises:
+        PersonalizerError: 400.
+    """
+    if not address:
+        return
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme == "https" and bool(parts.hostname)
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise invalid("InvalidSasUri", f"logMirrorSasUri must be an https address, got {address!r}", "logMirrorSasUri")
 
 
 def _optimised(current: AutoOptimisation, body: ServiceBody) -> AutoOptimisation:

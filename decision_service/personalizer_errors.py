@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from contextual_bandit.vowpal import BadArguments
+from decision_service.configure import OperationFailed
 from decision_service.problems import problem_of
 
 JSON = "application/json; charset=utf-8"
@@ -18,6 +19,10 @@ CODES = {
     401: "401", 403: "InvalidApiAccess", 404: "ResourceNotFound", 409: "ModelRankingError",
     413: "PayloadSizeExceeded", 503: "OperationNotAllowed",
 }  # fmt: skip
+FAILED = "InternalServerError"
+# Where clients try again by themselves, they are told when.
+RETRIED = frozenset({408, 429, 503})
+RETRY_SECONDS = "1"
 
 
 class PersonalizerError(Exception):
@@ -36,14 +41,17 @@ def invalid(code: str, message: str, target: str | None = None) -> PersonalizerE
     return PersonalizerError(400, code, message, target)
 
 
-def personalizer_error(error: Exception, code: str) -> PersonalizerError:
+def personalizer_error(error: Exception, code: str, failure: str = FAILED) -> PersonalizerError:
     """Any error of a route as the API tells it.
 
     Args:
         error: what was raised.
         code: of a request that the route does not accept.
+        failure: of a route that fails by itself.
     """
     match error:
+        case OperationFailed():
+            return PersonalizerError(500, failure, error.detail)
         case PersonalizerError():
             return error
         case ValidationError():
@@ -58,7 +66,7 @@ def personalizer_error(error: Exception, code: str) -> PersonalizerError:
         return invalid(code, problem.detail, target)
     if problem.status == 413:
         return invalid("PayloadSizeExceeded", problem.detail)
-    return PersonalizerError(problem.status, CODES.get(problem.status, "InternalServerError"), problem.detail, target)
+    return PersonalizerError(problem.status, CODES.get(problem.status, failure), problem.detail, target)
 
 
 def error_response(error: PersonalizerError) -> Response:
@@ -67,6 +75,8 @@ def error_response(error: PersonalizerError) -> Response:
     if error.target:
         body["target"] = error.target
     headers = {**HEADERS, "x-ms-error-code": error.code}
+    if error.status in RETRIED:
+        headers["Retry-After"] = RETRY_SECONDS
     return Response(orjson.dumps({"error": body}, default=str), error.status, headers, JSON)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from adapters.evaluations import EvaluationExists, EvaluationStore, StoredEvaluation
+from adapters.personalizer_settings import EVALUATION_PREFIX, FEATURES_PREFIX, evaluation_key
 from contextual_bandit.vowpal import BadArguments
 from decision_service.personalizer_call import CURRENT, Call
 from decision_service.personalizer_configuration import policy_shown, set_policy
@@ -41,7 +42,7 @@ MOST_PAGE = 100
 FOUND_POLICIES = 6
 FILTERS = {"metadata=evaluationType eq 'Manual'": "Manual", "metadata=evaluationType eq 'Auto'": "Auto"}
 # What these evaluations are called among all of the installation.
-PREFIX = {"evaluation": "personalizer", "features": "personalizer-features"}
+PREFIX = {"evaluation": EVALUATION_PREFIX, "features": FEATURES_PREFIX}
 NOT_FOUND = {"evaluation": "EvaluationNotFound", "features": "FeatureImportanceNotFound"}
 
 
@@ -207,10 +208,9 @@ async def _add(
     call: Call, kind: str, name: str, body: EvaluationBody | FeatureImportanceBody, extra: Mapping[str, Any],
     words: tuple[str, ...], code: str,
 ) -> None:  # fmt: skip
-    settings, config = await call.settings(), await call.config()
+    config = await call.config()
     start, end = parse_time(body.start_time), parse_time(body.end_time)
-    if settings.logs_deleted_at is not None:
-        start = max(start, settings.logs_deleted_at)
+    await _check_log(call, start, end)
     request = EvaluationRequest(
         loop=call.loop,
         closed_from=start,
@@ -218,7 +218,7 @@ async def _add(
         policies=words,
         choices=replace(ASKED, fixed_offers=0),
     )
-    stored = f"{PREFIX[kind]}:{call.loop}:{name}"
+    stored = evaluation_key(call.loop, name, PREFIX[kind])
     try:
         await asyncio.to_thread(
             _store(call).add, call.loop, body.name, {**request.to_json(), **extra}, utc_now(), call.actor, stored
@@ -226,6 +226,24 @@ async def _add(
     except EvaluationExists:
         taken = "EvaluationAlreadyExists" if kind == "evaluation" else "FeatureImportanceAlreadyExists"
         raise invalid(taken, f"there is one of the id {name!r} already") from None
+
+
+async def _check_log(call: Call, start: datetime, end: datetime) -> None:
+    """Refuse a range without events that can have none any more, one with too many, and too many ranges at a time.
+
+    Raises:
+        PersonalizerError: 400, or 429.
+    """
+    settings = call.service.settings
+    count = await asyncio.to_thread(call.store.count_events, call.loop, start, end, settings.evaluated_events + 1)
+    if count > settings.evaluated_events:
+        why = f"the range has more than {settings.evaluated_events} events"
+        raise invalid("LogsSizeExceedAllowedLimit", why, "startTime")
+    if not count and end < utc_now():
+        raise invalid("NoLogsExistInDateRange", f"no event was logged from {start} to {end}", "startTime")
+    if await asyncio.to_thread(_store(call).unfinished, call.loop) >= settings.waiting_evaluations:
+        why = f"{settings.waiting_evaluations} evaluations of loop {call.loop!r} are not done yet"
+        raise PersonalizerError(429, "429", why)
 
 
 def _later(time: datetime, seconds: float) -> datetime:
@@ -237,7 +255,7 @@ def _later(time: datetime, seconds: float) -> datetime:
 
 
 async def _found(call: Call, kind: str, name: str) -> StoredEvaluation:
-    found = await asyncio.to_thread(_store(call).get, f"{PREFIX[kind]}:{call.loop}:{name}")
+    found = await asyncio.to_thread(_store(call).get, evaluation_key(call.loop, name, PREFIX[kind]))
     if found is None:
         raise PersonalizerError(404, NOT_FOUND[kind], f"there is none of the id {name!r}")
     return found
@@ -245,7 +263,7 @@ async def _found(call: Call, kind: str, name: str) -> StoredEvaluation:
 
 async def _all(call: Call, kind: str) -> list[tuple[str, StoredEvaluation]]:
     """Ids and evaluations, the newest first, without their results."""
-    prefix = f"{PREFIX[kind]}:{call.loop}:"
+    prefix = evaluation_key(call.loop, "", PREFIX[kind])
     newest = await asyncio.to_thread(_store(call).newest, call.loop, MOST_STORED)
     return [(one.evaluation_id[len(prefix) :], one) for one in newest if one.evaluation_id.startswith(prefix)]
 
@@ -291,7 +309,7 @@ def _page(call: Call) -> Page:
 
 async def _delete(call: Call, kind: str) -> Response:
     name = _id(call, "InvalidRequest")
-    stored = f"{PREFIX[kind]}:{call.loop}:{name}"
+    stored = evaluation_key(call.loop, name, PREFIX[kind])
     if not await asyncio.to_thread(_store(call).delete, stored, utc_now(), call.actor):
         raise PersonalizerError(404, NOT_FOUND[kind], f"there is none of the id {name!r}")
     return no_content()

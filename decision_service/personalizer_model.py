@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from email.utils import format_datetime
 
 from starlette.responses import Response
 
 from adapters.model_archive import BadArchive, BadSignature
-from decision_service.configure import export_model, import_model, reset_model
+from decision_service.configure import OperationFailed, delete_log, export_model, import_model, reset_model
 from decision_service.personalizer_call import LARGEST_MODEL, Call
 from decision_service.personalizer_errors import HEADERS, invalid, json_response, no_content
 from decision_service.personalizer_times import format_time
 from decision_service.problems import Problem
-from decision_service.serving import utc_now
 
 BYTES = "application/octet-stream"
 
@@ -46,7 +44,7 @@ async def put_model(call: Call) -> Response:
     except BadSignature as error:
         raise invalid("InvalidModelImportSignature", str(error)) from None
     except Problem as error:
-        if error.status != 409:
+        if error.status != 409 or isinstance(error, OperationFailed):
             raise
         raise invalid("InvalidModelMetadata", error.detail) from None
     return no_content()
@@ -69,18 +67,16 @@ async def model_properties(call: Call) -> Response:
 
 
 async def delete_logs(call: Call) -> Response:
-    """``DELETE /logs``: events so far are gone, those that still wait for rewards once they are closed."""
-    now = utc_now()
-    settings = replace(await call.settings(), logs_deleted_at=now)
-    await asyncio.to_thread(call.store.delete_closed, call.loop, now)
-    await call.change(settings, {})
+    """``DELETE /logs``: all events so far are gone, also those that still wait for rewards."""
+    await call.settings()
+    await delete_log(call.service, call.loop, call.actor)
     return no_content()
 
 
 async def log_properties(call: Call) -> Response:
     """``GET /logs/properties``."""
-    settings = await call.settings()
-    span = await asyncio.to_thread(call.store.log_span, call.loop, settings.logs_deleted_at)
+    await call.settings()
+    span = await asyncio.to_thread(call.store.log_span, call.loop)
     if span is None:
         return json_response({})
     return json_response({"dateRange": {"from": format_time(span[0]), "to": format_time(span[1])}})

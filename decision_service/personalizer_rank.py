@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from adapters.streams import loop_stream
 from contextual_bandit import events
-from contextual_bandit.decide import ranking
+from contextual_bandit.decide import is_by_campaign_baseline, ranking
 from contextual_bandit.reward import DIRECT, outcome_value
 from contextual_bandit.types import Decision
 from decision_service.personalizer_call import Call
@@ -68,7 +68,8 @@ async def activate(call: Call) -> Response:
     """``POST /events/{eventId}/activate``, also of several slots."""
     event_id = call.event_id(ACTIVATE)
     config = await call.config()
-    message = events.encode(events.ACTIVATION, utc_now(), {"decision_id": event_id})
+    about = await call.service.ranker.logged.first_of(config, event_id)
+    message = events.encode(events.ACTIVATION, utc_now(), {"decision_id": about})
     await call.service.writer.append(loop_stream(config.loop), message)
     return no_content()
 
@@ -138,10 +139,11 @@ async def _reward(call: Call, event_id: str, values: Sequence[tuple[str | None, 
     """Log outcomes as the native reward does, all or none."""
     config = await call.config()
     now = utc_now()
+    about = await call.service.ranker.logged.first_of(config, event_id)
     messages = []
     for slot, value in values:
         worth = outcome_value(config.reward, value, None, None)
-        payload = events.outcome_payload(str(uuid.uuid4()), event_id, DIRECT, worth, False, slot)
+        payload = events.outcome_payload(str(uuid.uuid4()), about, DIRECT, worth, False, slot)
         messages.append(events.encode(events.OUTCOME, now, payload))
     for message in messages:
         await call.service.writer.append(loop_stream(config.loop), message)
@@ -202,7 +204,7 @@ def _slot_features(index: int, slot: SlotBody) -> dict[str, Any]:
 def _ranked(decision: Decision, names: Sequence[str]) -> list[dict[str, Any]]:
     """Every action once: what could be chosen by falling probability, the chosen one first, the rest at its place."""
     given = dict(ranking(decision))
-    if decision.use == "baseline":
+    if decision.use == "baseline" and not is_by_campaign_baseline(decision):
         given = {name: given[name] for name in names if name in given}
     order = iter(given.items())
     places = [next(order) if name in given else (name, 0.0) for name in names]

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from contextual_bandit.features import BadFeature
+from contextual_bandit.policy import UnusableDistribution
 from contextual_bandit.reward import RewardOutOfRange, UnknownOutcomeKind
 from contextual_bandit.rules import BadRule
 from contextual_bandit.schema import BadSchema
@@ -57,7 +58,7 @@ class Problem(Exception):
 # What is a problem of the caller's, or of a store; anything else is this service's own fault.
 HANDLED = (
     Problem, RequestValidationError, HTTPException, BadFeature, UnusableExample, BadArguments, UnknownOutcomeKind,
-    RewardOutOfRange, BadRule, BadSchema, redis.RedisError, OperationalError,
+    RewardOutOfRange, BadRule, BadSchema, UnusableDistribution, redis.RedisError, OperationalError,
 )  # fmt: skip
 
 
@@ -107,6 +108,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(400, "Bad request", str(error), [_about("context", error)])
         case BadRule() | BadSchema():
             return bad_field(error.path, error.value, error.why)
+        case UnusableDistribution():
+            return Problem(409, "Conflict", f"the loop's learning setting makes ranking impossible: {error}")
         case HTTPException():
             return Problem(error.status_code, _title(error.status_code), str(error.detail))
         case redis.RedisError() | OperationalError():

@@ -1,4 +1,4 @@
-"""The hot path of rank: plain calls are answered before the framework's routing, dependencies and checks of answers.
+"""The hot path of rank: plain calls are answered before the framework's layers, routing and checks of answers.
 
 The route in ``api.py`` stays what documents the call and what answers everything out of the ordinary: other types of
 content, bodies that are not valid, callers that are refused. Both decide and answer by the same functions.
@@ -6,14 +6,16 @@ content, bodies that are not valid, callers that are refused. Both decide and an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adapters.telemetry import ServiceMetrics
 from decision_service import problems
 from decision_service.answers import rank_answer
 from decision_service.schemas import RankIn
@@ -21,58 +23,77 @@ from decision_service.state import Service
 
 LARGEST_PLAIN_BODY = 256 * 1024
 JSON = b"application/json"
-
-
-class _Route(NamedTuple):
-    """What the metrics know a call by."""
-
-    path: str
-
-
-ROUTES: Mapping[str, _Route] = {path: _Route(path) for path in ("/v1/rank", "/rank")}
+PATHS = frozenset({"/v1/rank", "/rank"})
 _validate = RankIn.__pydantic_validator__.validate_python
 
 
 class RankRoute:
     """Answers plain rank calls; passes everything else on, as it came."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(
+        self, app: ASGIApp, service: Callable[[], Service], metrics: ServiceMetrics, *, answers_origins: bool
+    ) -> None:
+        """``app`` takes what is passed on; with ``answers_origins`` also what browsers send for other sites."""
+        self._app = app
+        self._service = service
+        self._metrics = metrics
+        self._passed_on = b"origin" if answers_origins else b""
+
+    def is_for(self, scope: Scope) -> bool:
+        """Whether a request may be a plain rank call."""
+        return (
+            scope["type"] == "http"
+            and scope["path"] in PATHS
+            and scope["method"] == "POST"
+            and not scope.get("root_path")
+            and self._is_plain(scope["headers"])
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
-        route = ROUTES.get(scope["path"]) if scope["type"] == "http" else None
-        if route is None or scope["method"] != "POST" or scope.get("root_path") or not _is_plain(scope):
-            await self.app(scope, receive, send)
-            return
+        """Answer a request that ``is_for`` accepts, or pass it on."""
+        started = time.perf_counter()
         received: list[Message] = []
         body = await _body(received, receive)
-        request = Request(scope, receive)
-        service: Service = scope["app"].state.service
-        asked = None if body is None else await _asked(service, request, body)
+        service = self._service()
+        asked = None if body is None else await _asked(service, Request(scope), body)
         if asked is None:
             # The framework finds the same fault, and says what it is.
-            await self.app(scope, _again(received, receive), send)
+            await self._app(scope, _again(received, receive), send)
             return
-        scope["route"] = route
+        status = 500
         try:
             decision = await service.ranker.rank(asked)
             answer = orjson.dumps(await rank_answer(service, asked, decision))
+            status = 200
+            await send({
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-length", b"%d" % len(answer)), (b"content-type", JSON)],
+            })  # fmt: skip
+            await send({"type": "http.response.body", "body": answer})
         except problems.HANDLED as error:
-            await (await problems.answer(request, error))(scope, receive, send)
-            return
-        await send({
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [(b"content-length", b"%d" % len(answer)), (b"content-type", JSON)],
-        })  # fmt: skip
-        await send({"type": "http.response.body", "body": answer})
+            response = await problems.answer(Request(scope), error)
+            status = response.status_code
+            await response(scope, receive, send)
+        except Exception as error:
+            if status != 200:
+                await problems.response_of(problems.problem_of(error))(scope, receive, send)
+            # As with the framework's errors, the server writes it to its log.
+            raise
+        finally:
+            self._metrics.note_request(scope["path"], status, time.perf_counter() - started)
 
-
-def _is_plain(scope: Scope) -> bool:
-    """Whether the content is said to be JSON, in so many words."""
-    headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
-    return [value for name, value in headers if name == b"content-type"] == [JSON]
+    def _is_plain(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Whether the content is said to be JSON, in so many words, and no browser asks who may read the answer."""
+        said = False
+        for name, value in headers:
+            if name == b"content-type":
+                if said or value != JSON:
+                    return False
+                said = True
+            elif name == self._passed_on:
+                return False
+        return said
 
 
 async def _body(received: list[Message], receive: Receive) -> bytes | None:
@@ -94,8 +115,10 @@ async def _asked(service: Service, request: Request, body: bytes) -> RankIn | No
     try:
         raw: Any = orjson.loads(body)
         await service.access.look_for(request)
-        service.access.actor(request, "write")
+        service.access.actor(request, "page")
         asked: RankIn = _validate(raw)
+        if asked.explain:
+            service.access.actor(request, "read")
     except (orjson.JSONDecodeError, problems.Problem, ValidationError):
         return None
     return asked

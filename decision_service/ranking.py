@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
-import uuid
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import redis.asyncio
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
-from adapters.interaction_log import find_decision, known_hashes
-from adapters.spool import SPOOLED
 from adapters.stream_writer import Logged, StreamWriter, UnitsUnknown
-from adapters.streams import FIELD, decided_key, loop_stream
+from adapters.streams import loop_stream
 from adapters.telemetry import ServiceMetrics
 from adapters.unit_counts import UnitCounts
 from adapters.units import Entry, LimitedDraw
 from contextual_bandit import events
-from contextual_bandit.actions import action_of, no_offer
+from contextual_bandit.actions import no_offer
 from contextual_bandit.baseline import BaselinePolicy
-from contextual_bandit.context import build_context, derive
-from contextual_bandit.decide import Choice, Moment, combined, decide, decide_slots
-from contextual_bandit.features import BadFeature, rebuild_context
+from contextual_bandit.decide import (
+    Choice,
+    Moment,
+    combined,
+    decide,
+    decide_slots,
+    drawn_inside,
+    gets_no_offer,
+    is_by_campaign_baseline,
+)
 from contextual_bandit.limits import SlotDraw, draw, draw_slots, resolve
 from contextual_bandit.loops import LoopConfig
-from contextual_bandit.schema import apply_schema
-from contextual_bandit.slots import Slate
+from contextual_bandit.slots import Slate, SlotAsked
 from contextual_bandit.types import Action, Decision, Distribution, Removed
-from decision_service.candidates import asked, eligible, fallback_of, unknown_ids
+from decision_service.candidates import asked, unknown_ids
 from decision_service.checks import RepeatedId, check_size, check_time, hash_request, repeated_id
 from decision_service.circumstances import Circumstances
 from decision_service.held import Candidate, Catalogue
+from decision_service.inside_draws import REFUSED, InsideDraws, draws_of
+from decision_service.logged_decisions import LoggedDecisions
+from decision_service.outlook import Outlook, look, question_of
 from decision_service.problems import Problem, not_found
 from decision_service.schemas import RankIn
+from decision_service.sent import SentContexts
 from decision_service.serving import Serving, utc_now
 from decision_service.slates import check_named, named_by_slots, slots_asked
-from decision_service.together import Together
+from decision_service.sticky import SessionDecision, StickySessions, goes_on
 
 # The reason of candidates that the sender of a call excluded.
 EXCLUDED = "excluded"
@@ -50,7 +56,9 @@ TRIES = 3
 class Prepared:
     """A decision on its way to the log, or one that was there already; a ``limited`` one is drawn as it is logged.
 
-    ``slate`` has its slots, where slots were asked for and wait for that.
+    ``slate`` has its slots, where slots were asked for and wait for that. ``inside`` are the draws of a policy that
+    draws itself, if offers with limits are among what it drew from. One that goes on with a session is answered to a
+    caller whose ``own_id``, with the hash of the request, is to stand for it. ``outlook`` is what it was decided from.
     """
 
     decision: Decision
@@ -59,14 +67,19 @@ class Prepared:
     limited: LimitedDraw | None = None
     preferred: tuple[int, ...] | None = None
     slate: Slate | None = None
+    inside: InsideDraws | None = None
+    own_id: tuple[str, str] | None = None
+    outlook: Outlook | None = None
 
     def payload(self) -> dict[str, Any]:
         """What is logged, before any draw that happens there."""
-        if self.limited is None:
-            return events.decision_payload(self.decision)
-        if self.slate is not None:
+        if self.slate is not None and self.limited is not None:
             return events.slate_payload(self.slate)
-        return events.limited_payload(self.decision, self.fallback, self.preferred)
+        outlook, decision = self.outlook, self.decision
+        parts = outlook.parts if outlook is not None and outlook.is_of(decision) else None
+        if self.limited is None:
+            return events.decision_payload(decision, parts)
+        return events.limited_payload(decision, self.fallback, self.preferred, parts)
 
     def drawn(self, logged: Logged) -> Decision:
         """The decision as it was logged just now."""
@@ -78,6 +91,8 @@ class Prepared:
 
     def drawn_aside(self) -> Decision:
         """The decision where no units are counted: what has limits counts as exhausted."""
+        if self.inside is not None:
+            return self.inside.without_units()
         draws = () if self.limited is None else self.limited.without_units()
         return self.drawn(Logged(False, self.decision.request_hash, "", draws))
 
@@ -91,13 +106,13 @@ class Ranker:
     ) -> None:  # fmt: skip
         self._serving = serving
         self._writer = writer
-        self._client = client
-        self._engine = engine
         self._circumstances = circumstances
         self._units = units
         self._metrics = metrics
         self._ttl = decided_ttl_seconds
-        self._known_hashes = Together[tuple[str, str], str](lambda keys: known_hashes(engine, keys))
+        self._sticky = StickySessions(client, writer, engine, decided_ttl_seconds)
+        self.logged = LoggedDecisions(client, writer, engine, decided_ttl_seconds)
+        self._sent = SentContexts()
 
     async def rank(self, request: RankIn, field: str = "") -> Decision:
         """Decide and log one call; a repeated id gets its stored decision.
@@ -137,15 +152,11 @@ class Ranker:
         """
         loop = await self.loop(request.loop)
         now = utc_now()
-        try:
-            sent, dropped = apply_schema(loop.schema, rebuild_context(request.context))
-            sent = derive(sent)
-        except BadFeature as error:
-            raise error.below(field) from None
+        sent = self._sent.read(loop.schema, request.context, field)
         slots = slots_asked(request, field)
         request_hash = hash_request(request, excluded)
         if request.decision_id is not None and not is_repeated:
-            stored = await self._stored(loop, request.decision_id, request_hash)
+            stored = await self.logged.find(loop.loop, request.decision_id, request_hash)
             if stored is not None:
                 return Prepared(stored, is_logged=True)
         # After the look-up: a retry's moment may be long past, and its answer stands.
@@ -154,32 +165,58 @@ class Ranker:
         asked_for = asked(request, catalogue, field)
         if slots is not None:
             check_named(slots, {candidate.offer.offer_id for candidate in asked_for.offers}, field)
-        known = await self._circumstances.of(loop, request, occurred_at)
-        context, sources = build_context(loop, occurred_at, known.known, sent)
+        circumstance = await self._circumstances.of(loop, request, occurred_at, catalogue)
+        context, sources = circumstance.context(sent.namespaces)
         # On a loop with wall time a sender's clock feeds features, but does not bring an expired offer back.
-        situation = known.situation(now if loop.clock == "wall" else occurred_at, context, request)
+        gates_now = now if loop.clock == "wall" else occurred_at
         rules = self._serving.rules_of(loop.loop)
-        candidates, removed = eligible(asked_for, situation, rules)
-        removed += [Removed(offer_id, EXCLUDED) for offer_id in excluded]
-
-        def action(candidate: Candidate) -> Action:
-            affinity = known.affinity(candidate.category)
-            return action_of(candidate.offer, candidate.features, affinity, loop.promoted_tag)
-
-        actions = [action(candidate) for candidate in candidates]
-        check_size(context, actions, field, slots or ())
-        fallback = fallback_of(loop.fallback, catalogue, situation, rules, action)
+        killed = self._serving.killed.offers
+        question = question_of(request, sent, rules, killed)
+        outlook = None if question is None else circumstance.outlooks.get(question, gates_now)
+        if outlook is None:
+            situation = circumstance.situation(gates_now, context, request)
+            outlook = look(asked_for, situation, rules, killed, loop, catalogue, circumstance.affinity)
+            if question is not None:
+                circumstance.outlooks.put(question, outlook)
+        check_size(context, outlook.actions, field, slots or (), outlook.features)
+        candidates, removed = outlook.candidates, outlook.removed
+        if excluded:
+            removed += tuple(Removed(offer_id, EXCLUDED) for offer_id in excluded)
         moment = Moment(
-            request.decision_id or str(uuid.uuid4()), request.customer_id, now, occurred_at,
+            request.decision_id or fresh_id(), request.customer_id, now, occurred_at,
             request.defer_activation, request_hash,
         )  # fmt: skip
-        choice = Choice(context, actions, removed, fallback, sources, tuple(dropped))
-        serving = self._serving.policies[loop.loop]
+        choice = Choice(context, outlook.actions, removed, outlook.fallback, sources, sent.dropped)
+        if loop.sticky_seconds and not is_repeated:
+            again = await self._again(loop, request, moment, choice, slots)
+            if again is not None:
+                return again
+        serving = self._serving.policy_for(loop, request.customer_id)
+        inside = drawn_inside(loop, serving, moment, choice, slots)
+        if inside is not None:
+            offers, tiers = [one.offer for one in candidates], _priorities(loop, candidates)
+            return _inside(draws_of(loop, inside, offers, _counted(catalogue, candidates), tiers))
         if slots is not None:
             found = decide_slots(loop, serving, moment, choice, slots, _priorities(loop, candidates))
             return _slate(loop, catalogue, found, candidates)
-        decision = decide(loop, serving, moment, choice)
-        return _limited(loop, catalogue, Prepared(decision, fallback=fallback), candidates)
+        prepared = Prepared(
+            decide(loop, serving, moment, choice), fallback=outlook.fallback, outlook=outlook
+        )  # fmt: skip
+        return _limited(loop, catalogue, prepared, candidates)
+
+    async def _again(
+        self, loop: LoopConfig, request: RankIn, moment: Moment, choice: Choice, slots: Sequence[SlotAsked] | None
+    ) -> Prepared | None:
+        """The decision of the customer's session, if it still answers what is asked."""
+        if moment.customer_id is None:
+            return None
+        at = moment.occurred_at if loop.clock == "simulated" else moment.now
+        found = await self._sticky.find(loop, moment.customer_id, at)
+        serving = self._serving.policy_for(loop, moment.customer_id)
+        if found is None or not goes_on(found, loop, serving, choice, slots, deferred=moment.deferred):
+            return None
+        own_id = None if request.decision_id is None else (request.decision_id, moment.request_hash)
+        return Prepared(found, is_logged=True, own_id=own_id)
 
     async def _catalogue(self, request: RankIn) -> Catalogue:
         """One version of the catalogue; an offer created a moment ago by another worker is looked for."""
@@ -194,8 +231,11 @@ class Ranker:
         decision = prepared.decision
         if prepared.is_logged:
             self._metrics.repeats.labels(decision.loop).inc()
+            if prepared.own_id is not None and isinstance(decision, SessionDecision):
+                return await self.logged.name(await self.loop(decision.loop), decision, *prepared.own_id)
             return decision
-        logged = await self._append(prepared)
+        prepared, logged = await self._append(prepared)
+        decision = prepared.decision
         if not logged.known:
             if decision.dropped:
                 self._metrics.dropped.labels(decision.loop).inc(len(decision.dropped))
@@ -205,19 +245,28 @@ class Ranker:
         if logged.request_hash != decision.request_hash:
             raise repeated_id(decision.decision_id)
         self._metrics.repeats.labels(decision.loop).inc()
-        stored = await self.find_logged(decision.loop, decision.decision_id, logged.position)
-        return stored or decision
+        return await self.logged.find(decision.loop, decision.decision_id, decision.request_hash) or decision
 
-    async def _append(self, prepared: Prepared) -> Logged:
-        decision = prepared.decision
-        message = events.encode(events.DECISION, decision.occurred_at, prepared.payload())
-        for _ in range(TRIES):
+    async def _append(self, prepared: Prepared) -> tuple[Prepared, Logged]:
+        """Log it, and give it as it was logged: a policy that draws itself draws again without what is exhausted."""
+        tries = 0
+        while tries < TRIES:
+            if prepared.inside is not None and self._writer.is_away:
+                prepared = Prepared(prepared.inside.without_units())
+            decision = prepared.decision
+            message = events.encode(events.DECISION, decision.occurred_at, prepared.payload())
             try:
-                return await self._writer.log_decision(
-                    decision.loop, decision.decision_id, message, decision.request_hash, self._ttl, prepared.limited
-                )
+                logged = await self._writer.log_decision(
+                    decision.loop, decision.decision_id, message, decision.request_hash, self._ttl, prepared.limited,
+                    self._sticky.mark(self._serving.loops.get(decision.loop), decision),
+                )  # fmt: skip
             except UnitsUnknown:
+                tries += 1
                 await self._units.rebuild()
+                continue
+            if prepared.inside is None or logged.known or logged.position != REFUSED:
+                return prepared, logged
+            prepared = _inside(prepared.inside.without(logged.draws[0].masked))
         raise Problem(503, "Store unavailable", "the counts of limited offers are being made anew, try again")
 
     async def loop(self, name: str) -> LoopConfig:
@@ -231,56 +280,25 @@ class Ranker:
             raise Problem(503, "Not ready", f"the policy of loop {name!r} is not loaded yet")
         return config
 
-    async def find_logged(self, loop: str, decision_id: str, position: str) -> Decision | None:
-        """The decision at a stream position, or from PostgreSQL when the stream was trimmed."""
-        waiting = self._writer.spooled_decision(loop, decision_id)
-        if waiting is not None:
-            return events.decision_from(events.decode(SPOOLED, waiting.message).payload)
-        entries = cast("list[Any]", await self._client.xrange(loop_stream(loop), position, position))
-        if entries:
-            return events.decision_from(events.decode(position, entries[0][1][FIELD]).payload)
-        stored = await asyncio.to_thread(find_decision, self._engine, loop, decision_id)
-        return stored.decision if stored else None
 
-    async def _stored(self, loop: LoopConfig, decision_id: str, request_hash: str) -> Decision | None:
-        known, position = await self._remembered(loop.loop, decision_id)
-        if known is None:
-            # Older than Redis remembers, perhaps: the log knows every id.
-            try:
-                found = await self._known_hashes.get((loop.loop, decision_id))
-            except SQLAlchemyError:
-                return None
-            if found is None:
-                return None
-            known, position = found, "0-0"
-        if known != request_hash:
-            raise repeated_id(decision_id)
-        return await self.find_logged(loop.loop, decision_id, position)
-
-    async def _remembered(self, loop: str, decision_id: str) -> tuple[str | None, str]:
-        """The hash and position of an id that was decided lately."""
-        waiting = self._writer.spooled_decision(loop, decision_id)
-        if waiting is not None:
-            return waiting.request_hash, SPOOLED
-        if self._writer.is_away:
-            return None, ""
-        known = position = None
-        with self._writer.noting_absence():
-            found = await self._client.hmget(decided_key(loop, decision_id), ["hash", "position"])
-            known, position = cast("list[bytes | None]", found)
-        return (known.decode(), position.decode()) if known and position else (None, "")
+def fresh_id() -> str:
+    """A random UUID (version 4), as the standard library writes it; made with less ado."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def _limited(loop: LoopConfig, catalogue: Catalogue, prepared: Prepared, candidates: Sequence[Candidate]) -> Prepared:
     """Leave the draw to where units are counted, if any are; lower priorities alone are masked here."""
     decision = prepared.decision
     slot = decision.slots[0]
-    is_held_out = decision.use == "holdout" and loop.holdout.serves == "no_offer"
-    if slot.distribution is None or slot.draw is None or is_held_out:
+    if slot.distribution is None or slot.draw is None or gets_no_offer(loop, decision):
+        return prepared
+    if not catalogue.units and not loop.priority_tiers:
         return prepared
     offers = _counted(catalogue, candidates)
     tiers = tuple(entry.offer.priority for entry in candidates) if loop.priority_tiers else None
-    preferred = decision.use == "holdout"
+    preferred = is_by_campaign_baseline(decision)
     if preferred and (offers or tiers):
         # A baseline without its first choice has a second one: its order is drawn from, not its distribution.
         tiers = combined(tiers, BaselinePolicy(loop.baseline).tiers(decision.actions))
@@ -309,6 +327,17 @@ def _slate(
         return Prepared(found.resolved(draw_slots(found.draws, {})))
     limited = _limited_draw(loop, found.decision, found.draws, offers)
     return Prepared(found.decision, fallback=found.fallback, limited=limited, slate=found)
+
+
+def _inside(inside: InsideDraws) -> Prepared:
+    """Draw inside the policy; what has limits is taken where it is counted, if nothing of it is exhausted there."""
+    decision = inside.draws.drawn()
+    take = inside.take(decision)
+    if take is None:
+        return Prepared(decision)
+    fallback = inside.draws.fallback
+    slate = Slate(decision, fallback) if decision.has_slots else None
+    return Prepared(decision, fallback=fallback, limited=take, slate=slate, inside=inside)
 
 
 def _counted(catalogue: Catalogue, candidates: Sequence[Candidate]) -> tuple[tuple[int, Entry], ...]:

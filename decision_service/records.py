@@ -9,10 +9,11 @@ from adapters.interaction_log import LoopCounts, StoredDecision
 from adapters.records import loop_record, offer_record
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.profile import Profile
-from contextual_bandit.types import CustomerRecord, Decision, Offer, SlotDecision
+from contextual_bandit.slots import is_match
+from contextual_bandit.types import CustomerRecord, Decision, Offer, OwnChoice, SlotDecision
 from decision_service.catalogue_schemas import CustomerOut, OfferOut
 from decision_service.loop_schemas import FeatureSchemaOut, LoopOut, LoopStatusOut
-from decision_service.schemas import ActionOut, DecisionOut, OutcomeOut, RemovedOut, SlotOut
+from decision_service.schemas import ActionOut, DecisionOut, OutcomeOut, OwnChoiceOut, RemovedOut, SlotOut
 
 
 def decision_out(decision: Decision, stored: StoredDecision | None) -> DecisionOut:
@@ -45,6 +46,7 @@ def decision_out(decision: Decision, stored: StoredDecision | None) -> DecisionO
             "outcomes": _outcomes(stored),
             "reward": stored.reward if stored else None,
             "closed_at": stored.closed_at if stored else None,
+            "own": [_own(decision, index, own) for index, own in enumerate(decision.own)],
         }
     )  # fmt: skip
 
@@ -107,6 +109,14 @@ def _slot(decision: Decision, slot: SlotDecision, reward: float | None) -> SlotO
         slot_id=slot.slot_id or None, features=dict(slot.features), baseline=slot.baseline,
         exclude=list(slot.exclude), reward=reward,
         removed=[RemovedOut(offer_id=entry.offer_id, reason=entry.reason) for entry in slot.removed],
+    )  # fmt: skip
+
+
+def _own(decision: Decision, index: int, own: OwnChoice) -> OwnChoiceOut:
+    return OwnChoiceOut(
+        offer_id=decision.actions[own.chosen].offer_id, propensity=own.propensity,
+        policy_probabilities=list(own.distribution.policy), served_probabilities=list(own.distribution.served),
+        draw=own.draw, is_match=is_match(decision, index),
     )  # fmt: skip
 
 

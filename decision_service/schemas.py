@@ -143,6 +143,9 @@ class RankOut(BaseModel):
     code: str | None = Field(None, description="The offer's code, if the catalogue has one.")
     creative: dict[str, str] | None = Field(None, description="What to show, if the catalogue has it.")
     slots: list[RankedSlotOut] | None = Field(None, description="In the order asked, when slots were.")
+    sticky: bool = Field(
+        False, description="The customer's session goes on: this is its earlier decision; nothing was drawn anew."
+    )
     why: WhyOut | None = Field(None, description="The reasons, when explain was asked.")
 
 
@@ -277,6 +280,17 @@ class OutcomeOut(BaseModel):
     slot: str | int | None = Field(None, description="The slot that it names.")
 
 
+class OwnChoiceOut(BaseModel):
+    """What an apprentice would have shown in a slot where the baseline was; in the order of the slots."""
+
+    offer_id: str
+    propensity: float = Field(description="The probability of it, by the served probabilities.")
+    policy_probabilities: list[float]
+    served_probabilities: list[float]
+    draw: float = Field(description="The uniform number that chose it.")
+    is_match: bool = Field(description="The baseline showed the same: learned as the largest reward.")
+
+
 class DecisionOut(BaseModel):
     """The whole record of a decision."""
 
@@ -300,3 +314,4 @@ class DecisionOut(BaseModel):
     outcomes: list[OutcomeOut]
     reward: float | None = Field(description="With slots the sum of theirs.")
     closed_at: datetime | None
+    own: list[OwnChoiceOut] = Field([], description="The model's own choices, in the mode apprentice.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ import redis.asyncio
 
 from adapters.catalogue import LoopStore, OfferCatalogue
 from adapters.keys import KeyStore
+from adapters.kill_switches import SWITCHES, Killed, KillSwitchStore, killed_by
 from adapters.live_workers import LiveWorker
 from adapters.precomputed import PrecomputedStore, precomputed_key
 from adapters.regions import RegionStore
@@ -23,14 +24,15 @@ from adapters.snapshots import SnapshotStore
 from adapters.streams import VERSIONS_KEY
 from adapters.telemetry import ServiceMetrics
 from contextual_bandit.actions import offer_features
-from contextual_bandit.decide import ServingPolicy
+from contextual_bandit.decide import ServingPolicy, stand_in
 from contextual_bandit.eligibility import NO_RULES, LoopRules, prepare_rules
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.season import Region
 from contextual_bandit.types import Action, Context
 from contextual_bandit.vowpal import VowpalPolicy, policy_id
 from decision_service.access import Access
-from decision_service.held import PRECOMPUTED, Catalogue, Precomputed, make_catalogue
+from decision_service.challengers import Challengers
+from decision_service.held import PRECOMPUTED, Catalogue, Precomputed, make_catalogue, same_where_equal
 
 log = logging.getLogger(__name__)
 FULL_LOOK_EVERY = 40
@@ -48,6 +50,7 @@ class Sources:
     snapshots: SnapshotStore
     regions: RegionStore
     precomputed: PrecomputedStore
+    kill_switches: KillSwitchStore
 
 
 class Serving:
@@ -61,8 +64,10 @@ class Serving:
         self.loops: Mapping[str, LoopConfig] = {}
         self.regions: Mapping[str, Region] = {}
         self.precomputed = Precomputed()
+        self.killed = Killed()
         self._rules: Mapping[str, LoopRules] = {}
         self.policies: dict[str, ServingPolicy] = {}
+        self._challengers = Challengers(sources.snapshots, metrics, self._warm)
         self._sources = sources
         self._client = client
         self._access = access
@@ -70,22 +75,28 @@ class Serving:
         self._poll_seconds = poll_seconds
         self._seen: dict[str, str] = {}
         self._refreshing = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._worker = LiveWorker(client)
         self._told_at = 0.0
-        self._told: Mapping[str, tuple[int, str]] = {}
+        self._told: tuple[Mapping[str, tuple[int, str]], int] = ({}, 0)
+        self._switches = -1
+        self._throwing = asyncio.Lock()
+        self._is_loaded = False
 
     async def start(self) -> None:
         """Load everything once, then follow changes."""
         await self.refresh()
-        self._task = asyncio.create_task(self._follow(), name="serving")
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="serving"),
+            asyncio.create_task(self._follow_switches(), name="kill-switches"),
+        ]
 
     async def stop(self) -> None:
         """Stop following."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._task
+                await task
         with suppress(redis.RedisError):
             await self._worker.leave()
 
@@ -94,6 +105,7 @@ class Serving:
 
         With ``full`` everything is read again: a notice may have been lost between a commit and its announcement.
         """
+        await self._refresh_switches(full=full)
         async with self._refreshing:
             if full:
                 self._seen.clear()
@@ -102,7 +114,7 @@ class Serving:
             if self._changed(versions, "loops"):
                 loops = await asyncio.to_thread(self._sources.loops.all)
                 self._rules = {config.loop: prepare_rules(config.rules) for config in loops if config.rules}
-                self.loops = {config.loop: config for config in loops}
+                self.loops = same_where_equal(self.loops, {config.loop: config for config in loops})
                 self._seen["loops"] = versions.get("loops", "")
             if self._changed(versions, "catalogue"):
                 offers = await asyncio.to_thread(self._sources.catalogue.all)
@@ -111,7 +123,7 @@ class Serving:
                 self._seen["catalogue"] = versions.get("catalogue", "")
             if self._changed(versions, "regions"):
                 found = await asyncio.to_thread(self._sources.regions.all)
-                self.regions = {region.region: region for region in found}
+                self.regions = same_where_equal(self.regions, {region.region: region for region in found})
                 self._seen["regions"] = versions.get("regions", "")
             if self._changed(versions, "keys"):
                 keys = await asyncio.to_thread(self._sources.keys.live)
@@ -123,7 +135,21 @@ class Serving:
                 if full:
                     announced = await asyncio.to_thread(self._sources.snapshots.newest_published_id, loop)
                 await self._swap(loop, announced)
+            await self._challengers.refresh(self.loops.values(), versions, full=full)
+            self._is_loaded = True
             await self._tell()
+
+    async def _refresh_switches(self, *, full: bool = False) -> None:
+        """Go by the kill switches as they are now; it waits for nothing that is loaded meanwhile, however large."""
+        async with self._throwing:
+            raw = await cast("Awaitable[bytes | None]", self._client.hget(VERSIONS_KEY, SWITCHES))
+            version = int(raw or 0)
+            if version == self._switches and not full:
+                return
+            self.killed = killed_by(await asyncio.to_thread(self._sources.kill_switches.on))
+            self._switches = version
+            if self._is_loaded:
+                await self._tell()
 
     async def _tell(self) -> None:
         """Let those who wait for it know what this worker serves now."""
@@ -131,10 +157,11 @@ class Serving:
             loop: (config.version, self.policies[loop].snapshot_id)
             for loop, config in self.loops.items() if loop in self.policies
         }  # fmt: skip
+        told = (served, self._switches)
         now = time.monotonic()
-        if served != self._told or now - self._told_at >= TELL_EVERY_SECONDS:
-            await self._worker.tell(served)
-            self._told, self._told_at = served, now
+        if told != self._told or now - self._told_at >= TELL_EVERY_SECONDS:
+            await self._worker.tell(*told)
+            self._told, self._told_at = told, now
 
     async def _refresh_precomputed(self, versions: Mapping[str, str]) -> None:
         """Take over what jobs computed since the last look."""
@@ -152,6 +179,15 @@ class Serving:
     def regions_by_name(self, region: str) -> Region | None:
         """A region's record."""
         return self.regions.get(region)
+
+    def policy_for(self, loop: LoopConfig, customer_id: str | None) -> ServingPolicy:
+        """What decides for a customer now: the loop's own policy, a challenger, or while it is killed the baseline."""
+        if loop.loop in self.killed.loops:
+            return stand_in(loop)
+        own = self.policies[loop.loop]
+        if loop.challengers:
+            return self._challengers.deciding(loop, customer_id) or own
+        return own
 
     def rules_of(self, loop: str) -> LoopRules:
         """A loop's own rules, ready to be asked."""
@@ -203,6 +239,14 @@ class Serving:
                 await self.refresh(full=looks % FULL_LOOK_EVERY == 0)
             except Exception:
                 log.exception("cannot refresh; serving goes on with what is loaded")
+
+    async def _follow_switches(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            try:
+                await self._refresh_switches()
+            except Exception:
+                log.exception("cannot look for kill switches; those that are known hold")
 
 
 def utc_now() -> datetime:

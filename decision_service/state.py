@@ -12,6 +12,7 @@ from adapters.catalogue import LoopStore, OfferCatalogue
 from adapters.customers import CustomerStore
 from adapters.installation import Installation, open_installation
 from adapters.keys import KeyStore
+from adapters.kill_switches import KillSwitchStore
 from adapters.open_meteo import OpenMeteo
 from adapters.precomputed import PrecomputedStore
 from adapters.regions import RegionStore
@@ -47,6 +48,7 @@ class Service:
     customers: CustomerStore
     metrics: ServiceMetrics
     explainer: Explainer
+    settings: Settings
 
 
 @asynccontextmanager
@@ -57,7 +59,7 @@ async def open_service(settings: Settings, metrics: ServiceMetrics) -> AsyncIter
         client = connect_async(installation.redis_url)
         sources = Sources(
             OfferCatalogue(engine, sync), LoopStore(engine, sync), KeyStore(engine, sync), SnapshotStore(engine, sync),
-            RegionStore(engine, sync), PrecomputedStore(engine, sync),
+            RegionStore(engine, sync), PrecomputedStore(engine, sync), KillSwitchStore(engine, sync),
         )  # fmt: skip
         access = Access(settings.admin_key.get_secret_value() if settings.admin_key else None)
         serving = Serving(sources, client, access, metrics, settings.snapshot_poll_seconds)
@@ -74,7 +76,9 @@ async def open_service(settings: Settings, metrics: ServiceMetrics) -> AsyncIter
         await writer.start()
         await serving.start()
         try:
-            yield Service(installation, client, writer, access, serving, ranker, sources, customers, metrics, explainer)
+            yield Service(
+                installation, client, writer, access, serving, ranker, sources, customers, metrics, explainer, settings
+            )  # fmt: skip
         finally:
             await serving.stop()
             await writer.stop()

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from adapters.snapshots import SnapshotStore
+from contextual_bandit.decide import is_by_campaign_baseline
 from contextual_bandit.explain import ActionExplanation, Unexplainable, is_exploration, missing_values
 from contextual_bandit.limits import masked_indices
 from contextual_bandit.loops import LoopConfig
@@ -24,6 +25,7 @@ UNSCORED: Mapping[Use, str] = {
     "holdout": "the customer is in the holdout: the model had no say",
     "baseline": "the loop only logs or is an apprentice: the sender's first action was served",
 }
+KILLED = "the loop's kill switch was on: the campaign manager's baseline was served"
 LARGEST = 8
 
 
@@ -61,7 +63,8 @@ class Explainer:
 
     def _scores(self, decision: Decision, loop: LoopConfig | None) -> tuple[Scores, str | None]:
         if decision.use != "learn":
-            return {}, UNSCORED[decision.use]
+            is_killed = decision.use == "baseline" and is_by_campaign_baseline(decision)
+            return {}, KILLED if is_killed else UNSCORED[decision.use]
         policy = self._policy(decision, loop)
         if policy is None:
             return {}, f"snapshot {decision.snapshot_id!r} is no longer kept"

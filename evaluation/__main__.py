@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from adapters import embedded
+from adapters.engines import make_engine
 from adapters.interaction_log import read_interactions
 from adapters.settings import load_settings
-from adapters.tables import make_engine
 from evaluation import fairness_report, open_bandit, report, search_command
 from evaluation.bootstrap import REPLICATES
 from evaluation.columns import DEFAULT_HYPERPARAMETERS, Hyperparameters

@@ -19,9 +19,10 @@ from evaluation.holdout import HoldoutLog, Reconciliation
 from evaluation.policy_sums import JUDGED_BY, PolicySums, View, Views
 from evaluation.reward_choice import FittingRewards
 from evaluation.reward_model import RewardModel
-from evaluation.series import Series, SeriesPoint, as_datetime
+from evaluation.series import Series, SeriesPoint, WeightSums, as_datetime
 from evaluation.significance import DEFAULT_LIMITS, GateLimits
 from evaluation.slices import SLOT, SlicedValues, Slices
+from evaluation.slot_series import SlotSeries, SlotValues
 from evaluation.targets import STANDARD_TARGETS, TargetPolicy, fixed_offer, logged
 from evaluation.terms import Terms
 from evaluation.weights import WeightDiagnostics
@@ -111,6 +112,8 @@ class Evaluation:
     estimated: bool = False
     slices: SlicedValues | None = None
     slots: SlicedValues | None = None
+    slot_series: tuple[SlotValues, ...] = ()
+    totals: Mapping[str, WeightSums] = field(default_factory=dict)
     reconciliation: Reconciliation | None = None
     features: FeatureReport | None = None
 
@@ -192,6 +195,7 @@ class _Pass:
         self.columns = columns_of(self.keys)
         self.views = Views(targets, model, mrdr="mrdr" in self.keys)
         self.series = Series(*(choices.rewards or (0.0, 1.0)))
+        self.slot_series = SlotSeries(self.series.low, self.series.high)
         self.slices = Slices(choices.slices, choices.against)
         self.slots = Slices((SLOT,), choices.against)
         self.diagnostics = LogDiagnostics()
@@ -213,7 +217,8 @@ class _Pass:
         self.diagnostics += LogDiagnostics.of(chunk)
         if self.holdout is not None:
             self.holdout.log.add(chunk, views["logged"].terms, views.pop(_HELD_OUT).terms)
-        self.series.add(chunk, {name: one.terms.weight * chunk.reward for name, one in views.items()})
+        self.series.add(chunk.at, chunk.reward, {name: one.terms.weight for name, one in views.items()})
+        self.slot_series.add(chunk, {name: one.weight for name, one in self._sliced(views).items()})
         if choices.slices:
             self.slices.add(chunk, self._sliced(views))
         if chunk.slot is not None:
@@ -260,6 +265,7 @@ class _Pass:
             policies=policies,
             findings=findings,
             series=self.series.points(rewards, largest, choices.level),
+            totals=self.series.totals(),
             verdict=verdict,
             headline=headline,
             reasons=reasons,
@@ -267,6 +273,7 @@ class _Pass:
             estimated=found.estimated,
             slices=self.slices.result(choices.level) if choices.slices and self.sums else None,
             slots=self.slots.result(choices.level) if self.slots.sums else None,
+            slot_series=self.slot_series.values(rewards, largest, choices.level),
             reconciliation=reconciliation,
         )
 

@@ -12,7 +12,7 @@ from contextual_bandit.decide import serve
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.slots import lessons, slot_view
 from contextual_bandit.types import Decision, LearningSetting, LoggedInteraction, PolicySnapshot, SlotDecision
-from contextual_bandit.vowpal import VowpalPolicy
+from contextual_bandit.vowpal import VowpalPolicy, policy_id
 from contextual_bandit.vowpal_progressive import ProgressivePolicy
 from evaluation.arrays import FloatArray
 from evaluation.chunks import Chunk
@@ -28,14 +28,16 @@ class SnapshotTarget:
     def __init__(self, snapshot: PolicySnapshot, loop: LoopConfig) -> None:
         """Load the snapshot; floor and promotion are the loop's."""
         self._policy = VowpalPolicy(snapshot.setting, snapshot.model)
+        self._policy_id = snapshot.policy_id
         self._loop = loop
 
     def __call__(self, chunk: Chunk) -> FloatArray:
         """Probability of each pair, (m,)."""
         target = np.empty(len(chunk.row))
         for start, stop, decision in _decisions(chunk):
-            given = self._policy.distribution(decision.context, decision.actions)
-            target[start:stop] = serve(self._loop, decision, given)
+            given = self._policy.view_distribution(decision, self._loop.exploration_floor)
+            # Whether there is a floor beside the policy's own is for the target to say, not for who logged.
+            target[start:stop] = serve(self._loop, replace(decision, policy_id=self._policy_id), given)
         return target
 
     def close(self) -> None:
@@ -62,6 +64,7 @@ class ProgressiveTarget:
     def __init__(self, setting: LearningSetting, loop: LoopConfig, model: bytes | None = None) -> None:
         """Start untrained, or go on from a model's bytes; floor and promotion are the loop's."""
         self._policy = ProgressivePolicy(setting, model)
+        self._policy_id = policy_id(setting.arguments)
         self._loop = loop
 
     def __call__(self, chunk: Chunk) -> FloatArray:
@@ -69,15 +72,16 @@ class ProgressiveTarget:
         target = np.empty(len(chunk.row))
         for index, (start, stop, decision) in enumerate(_decisions(chunk)):
             logged = _logged(chunk, index, decision)
-            target[start:stop] = serve(self._loop, logged.decision, self._given(logged))
+            served_by = replace(logged.decision, policy_id=self._policy_id)
+            target[start:stop] = serve(self._loop, served_by, self._given(logged))
         return target
 
     def _given(self, logged: LoggedInteraction) -> tuple[float, ...]:
         decision = logged.decision
-        if not decision.has_slots:
+        if not decision.has_slots and self._policy.slates is None:
             return self._policy.predict_then_learn(logged)
         # A slot is taught among the actions that were left to it alone.
-        given = self._policy.distribution(decision.context, decision.actions)
+        given = self._policy.view_distribution(decision, self._loop.exploration_floor)
         self._policy.learn(lessons(replace(logged, slot_rewards=(logged.reward,))))
         return given
 

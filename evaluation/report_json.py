@@ -12,6 +12,7 @@ from evaluation import feature_report
 from evaluation.diagnostics import LogFindings
 from evaluation.evaluate import Evaluation, PolicyEvaluation
 from evaluation.holdout import Reconciliation
+from evaluation.series import SeriesPoint, WeightSums
 from evaluation.slices import Slice, SlicedValues
 from evaluation.verdict_words import verdict_in_words
 from evaluation.weights import WeightDiagnostics
@@ -47,19 +48,30 @@ def to_json(evaluation: Evaluation, interval: str = "default") -> dict[str, Any]
         "estimates": _estimates(headline, interval) if headline else {},
         "diagnostics": (_weights(headline.weights) if headline else {}) | _findings(evaluation.findings),
         "policies": {policy.name: _policy(policy, interval) for policy in evaluation.policies},
-        "series": [
-            {
-                "n": point.n,
-                "closed_at": point.closed_at.isoformat(),
-                "values": {name: [_finite(one) for one in band] for name, band in point.values.items()},
-            }
-            for point in evaluation.series
-        ],
+        "series": [_point(point) for point in evaluation.series],
+        "totals": {name: _sums(one) for name, one in evaluation.totals.items()},
         "slices": _slices(evaluation.slices) if evaluation.slices else None,
         "slots": _slices(evaluation.slots) if evaluation.slots else None,
+        "slot_series": [
+            {"place": one.place, "slot_id": one.slot_id, "n": one.n, "series": [_point(point) for point in one.series]}
+            for one in evaluation.slot_series
+        ],
         "holdout": _holdout(evaluation.reconciliation) if evaluation.reconciliation else None,
         "features": feature_report.to_json(evaluation.features) if evaluation.features else None,
     }
+
+
+def _point(point: SeriesPoint) -> dict[str, Any]:
+    return {
+        "n": point.n,
+        "closed_at": point.closed_at.isoformat(),
+        "values": {name: [_finite(one) for one in band] for name, band in point.values.items()},
+        "sums": {name: _sums(one) for name, one in point.sums.items()},
+    }
+
+
+def _sums(one: WeightSums) -> dict[str, float | None]:
+    return {name: _finite(value) for name, value in asdict(one).items()}
 
 
 def _policy(policy: PolicyEvaluation, interval: str) -> dict[str, Any]:

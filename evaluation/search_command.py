@@ -13,8 +13,8 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from adapters.engines import make_engine
 from adapters.interaction_log import find_settings, read_interactions
-from adapters.tables import make_engine
 from contextual_bandit.loops import LoopConfig, RewardDefinition
 from contextual_bandit.vowpal import BadArguments
 from evaluation import search_report

@@ -1,4 +1,4 @@
-"""Customers erased in stream order: what both kinds of writer do at the control event, and after it.
+"""Customers, or a whole log, erased in stream order: what both kinds of writer do at the control event, and after it.
 
 At the event a writer erases the rows in one transaction that also notes it in the receipt; only then it commits the
 event's position. Killed in between it meets the event again and finds nothing more to erase. After the event the loop's
@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from adapters.customers import ProfileLog
 from adapters.erasure import Erasure
 from adapters.loop_log import LoopLog
+from adapters.sessions import forget_sessions
 from adapters.streams import ACTIVITY_STREAM, StreamReader, decided_key, loop_stream
 from adapters.units import seen_key
 from contextual_bandit import events
@@ -66,10 +67,20 @@ def erase_from_loop(reader: StreamReader, ledger: LoopLog, joiner: Joiner, erasu
     rows = ledger.erasures
     decision_ids = rows.decisions_of(erasure.customer_id)
     # Before the rows: afterwards nobody would know the ids. Until then the log still answers repeats.
+    forget_sessions(reader, ledger.loop, erasure.customer_id, decision_ids)
     reader.delete([decided_key(ledger.loop, decision_id) for decision_id in decision_ids])
     rows.erase(erasure, decision_ids, joiner.drop(decision_ids), datetime.now(UTC))
     # What these decisions' outcomes changed may have been counted after the writer of activity had deleted the key.
     reader.delete([seen_key(erasure.customer_id)])
+
+
+def erase_log(reader: StreamReader, ledger: LoopLog, joiner: Joiner) -> dict[str, int]:
+    """Erase all that a loop has logged, with what the join and Redis remember of it; the number of rows by table."""
+    rows = ledger.erasures
+    # Before the rows: afterwards nobody would know the ids. Until then the log still answers repeats.
+    for decision_ids in rows.decision_ids():
+        reader.delete([decided_key(ledger.loop, decision_id) for decision_id in decision_ids])
+    return rows.erase_log(joiner.drop([*joiner.state.open, *joiner.state.orphans]))
 
 
 def finish_loop(reader: StreamReader, ledger: LoopLog, position: str, begin_generation: Callable[[], int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -26,9 +26,12 @@ from contextual_bandit.limits import HOLDS_STOCK
 from contextual_bandit.loops import LoopConfig, RewardDefinition
 from contextual_bandit.reward import DIRECT, rewards_of
 from contextual_bandit.slots import slot_view, slot_views
+from contextual_bandit.stored_decisions import ReadMessage, read_decision, read_message
 from contextual_bandit.types import Decision, Event, Outcome
 
 OUTAGE_SECONDS = 3.0
+# Open decisions that are kept ready to use, the newest; at some 40 kB each. Others are packed.
+MOST_READY = 4000
 
 
 def early_activation(decision_id: str, time: datetime) -> Outcome:
@@ -54,13 +57,14 @@ class Joiner:
         self.state = state
         self._due = [(entry.closes_at, entry.position, key) for key, entry in state.open.items()]
         heapq.heapify(self._due)
+        self._ready = deque(key for key, entry in state.open.items() if not entry.is_packed)
 
     def run(
         self,
         messages: Iterable[tuple[str, bytes]],
         known_decisions: frozenset[str],
         known_outcomes: frozenset[str],
-        decoded: Mapping[str, Event] | None = None,
+        read: Mapping[str, ReadMessage] | None = None,
     ) -> Batch:
         """Apply messages and close what is due; an event that cannot be applied is set aside.
 
@@ -68,17 +72,17 @@ class Joiner:
             messages: (position, bytes) in stream order.
             known_decisions: ids among those in the messages that were decided in an earlier batch.
             known_outcomes: outcome ids that were stored in an earlier batch.
-            decoded: by position, those of the messages that were read already.
+            read: by position, those of the messages that were read already.
         """
-        state, decoded = self.state, decoded or {}
+        state, read = self.state, read or {}
+        self._pack_older()
         batch = Batch(state.position, state.stream_time, state.sequence)
         decided = set(known_decisions)
         stored = set(known_outcomes)
         for position, data in messages:
             state.position = position
             try:
-                event = decoded.get(position) or events.decode(position, data)
-                self._apply(event, data, batch, decided, stored)
+                self._apply(read.get(position) or read_message(position, data), data, batch, decided, stored)
             except (events.BadEvent, KeyError, TypeError, ValueError) as error:
                 batch.set_aside.append((position, data, repr(error)))
         self._close_due(batch)
@@ -86,16 +90,24 @@ class Joiner:
         batch.spools, batch.held = dict(state.spools), state.held
         return batch
 
+    def _pack_older(self) -> None:
+        """Pack all but the newest: their batches are committed, and nobody asks for them until an outcome comes."""
+        while len(self._ready) > MOST_READY:
+            entry = self.state.open.get(self._ready.popleft())
+            if entry is not None:
+                entry.pack()
+
     def _time(self, event: Event) -> datetime:
         if self.config.clock == "simulated":
             return event.time
         return event.spooled_at or events.position_time(event.event_id)
 
-    def _apply(self, event: Event, data: bytes, batch: Batch, decided: set[str], stored: set[str]) -> None:
+    def _apply(self, read: ReadMessage, data: bytes, batch: Batch, decided: set[str], stored: set[str]) -> None:
+        event = read.event
         time = self._time(event)
         self._note_outage(time)
         if event.type == events.DECISION:
-            self._open(event, data, time, batch, decided)
+            self._open(read, data, time, batch, decided)
         elif event.type == events.IMPORTED:
             self._import(event, data, time, batch, decided)
         elif event.type == events.OUTCOME:
@@ -124,8 +136,8 @@ class Joiner:
         if (time - before).total_seconds() > OUTAGE_SECONDS:
             self.state.held = (before, time + timedelta(seconds=OUTAGE_SECONDS))
 
-    def _open(self, event: Event, data: bytes, time: datetime, batch: Batch, decided: set[str]) -> None:
-        decision = events.decision_from(event.payload)
+    def _open(self, read: ReadMessage, data: bytes, time: datetime, batch: Batch, decided: set[str]) -> None:
+        event, decision = read.event, read.decision or read_decision(read.event, data)
         decision_id = decision.decision_id
         if decision_id in decided:
             batch.repeated += 1
@@ -140,6 +152,7 @@ class Joiner:
         batch.adopted.extend(outcome.outcome_id for outcome in early)
         self._note_redeemed(entry, early, batch)
         self.state.open[decision_id] = entry
+        self._ready.append(decision_id)
         batch.opened.append(entry)
         heapq.heappush(self._due, (closes_at, event.event_id, decision_id))
         if self.config.close_on_final and entry.active and any(outcome.final for outcome in early):
@@ -189,7 +202,10 @@ class Joiner:
             return
         stored.add(outcome.outcome_id)
         entry = self.state.open.get(outcome.decision_id)
-        if entry is not None and entry.decision.slot_index(outcome.slot) is None:
+        if entry is not None and entry.is_packed:
+            # What follows may read it.
+            self._ready.append(outcome.decision_id)
+        if entry is not None and outcome.slot is not None and entry.decision.slot_index(outcome.slot) is None:
             batch.outcomes.append(StoredOutcome(outcome, event.event_id, "unknown_slot"))
         elif entry is not None and time <= entry.closes_at:
             entry.outcomes.append(outcome)

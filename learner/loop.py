@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +17,7 @@ from adapters.interaction_log import read_interactions, read_rebuilt
 from adapters.locks import WriterConnection
 from adapters.loop_log import LoopLog
 from adapters.operations import OperationStore
+from adapters.promotions import PromotionStore
 from adapters.snapshots import SnapshotStore
 from adapters.streams import StreamReader, loop_stream
 from adapters.telemetry import LearnerMetrics
@@ -25,10 +26,12 @@ from contextual_bandit import events
 from contextual_bandit.joined import Batch
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.slots import use_of
-from contextual_bandit.types import Event, LoggedInteraction
-from learner.erase import erase_from_loop, finish_loop, split_at_erasures
+from contextual_bandit.stored_decisions import ReadMessage, read_message
+from contextual_bandit.types import LoggedInteraction
+from learner.erase import erase_from_loop, erase_log, finish_loop, split_at_erasures
 from learner.join import Joiner, early_activation, revisions
-from learner.operations import ModelOperations
+from learner.operations import ModelOperations, split_at_controls
+from learner.promotion import Promoter
 from learner.train import Trainer, open_generation, open_trainer
 
 log = logging.getLogger(__name__)
@@ -67,8 +70,9 @@ class LoopWriter:
         self._checkpoint_seconds = checkpoint_seconds
         self._ledger = LoopLog(stores.writers, config.loop)
         self._operations = ModelOperations(
-            self, OperationStore(stores.engine), LoopHistory(stores.engine, config.loop), stores.snapshots, stores.loops
-        )
+            self, OperationStore(stores.engine), LoopHistory(stores.engine, config.loop), stores.snapshots,
+            stores.loops, Promoter(PromotionStore(stores.engine, stores.client)),
+        )  # fmt: skip
         try:
             state, attempts = self._ledger.load()
             self._joiner = Joiner(config, state)
@@ -112,6 +116,14 @@ class LoopWriter:
         """Go on with other settings of the loop."""
         self.config = self._joiner.config = config
 
+    def forget_log(self) -> Mapping[str, int]:
+        """Delete all that was joined so far, open decisions too; returns the number of rows by table."""
+        # What the model has learned must not depend on rows that are gone.
+        self._checkpoint()
+        rows = erase_log(self._stores.reader, self._ledger, self._joiner)
+        self._bring_units()
+        return rows
+
     def handle(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """Join, commit and learn messages; on any error the writer must be discarded."""
         has_erased = False
@@ -119,15 +131,18 @@ class LoopWriter:
             if erasure is not None:
                 has_erased = True
                 erase_from_loop(self._stores.reader, self._ledger, self._joiner, erasure)
-            self._take(run)
+            for deletion, part in split_at_controls(run):
+                if deletion is not None:
+                    self._operations.delete_log(deletion)
+                self._take(part)
         if has_erased:
             self._bring_units()
             finish_loop(self._stores.reader, self._ledger, self.position, self._unlearn)
 
     def _take(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        decoded, decision_ids, outcome_ids = _decoded(messages)
+        read, decision_ids, outcome_ids = _read(messages)
         known = self._ledger.known(decision_ids, outcome_ids)
-        batch = self._joiner.run(messages, *known, decoded)
+        batch = self._joiner.run(messages, *known, read)
         self._rebuild(batch)
         self._ledger.commit(batch, self._trainer.generation)
         if batch.unit_changes:
@@ -300,24 +315,24 @@ class LoopWriter:
         metrics.open.labels(loop).set(len(self._joiner.state.open))
 
 
-def _decoded(messages: Sequence[tuple[str, bytes]]) -> tuple[dict[str, Event], list[str], list[str]]:
-    """Events by position, and the ids of decisions and outcomes in them; the joiner sets unreadable ones aside."""
-    decoded: dict[str, Event] = {}
+def _read(messages: Sequence[tuple[str, bytes]]) -> tuple[dict[str, ReadMessage], list[str], list[str]]:
+    """Messages by position, and the ids of decisions and outcomes in them; the joiner sets unreadable ones aside."""
+    read: dict[str, ReadMessage] = {}
     decision_ids: list[str] = []
     outcome_ids: list[str] = []
     for position, data in messages:
         try:
-            event = decoded[position] = events.decode(position, data)
+            read[position] = one = read_message(position, data)
         except events.BadEvent:
             continue
-        payload = event.payload
+        event, payload = one.event, one.event.payload
         if isinstance(payload.get("decision_id"), str):
             decision_ids.append(payload["decision_id"])
             if event.type == events.ACTIVATION:
                 outcome_ids.append(early_activation(payload["decision_id"], event.time).outcome_id)
         if isinstance(payload.get("outcome_id"), str):
             outcome_ids.append(payload["outcome_id"])
-    return decoded, decision_ids, outcome_ids
+    return read, decision_ids, outcome_ids
 
 
 def _now() -> datetime:

@@ -2,7 +2,8 @@
 
 A setting is applied only when the search shows it better on decisions that nothing was chosen by: the mean of its gain
 and the lower bound of the interval both above 0 (``evaluation.search``). It is applied as by an administrator: the log
-is replayed, and the old model serves meanwhile. The audit log tells of every search.
+is replayed, and the old model serves meanwhile. The audit log tells of every search. Where the Personalizer API is in
+use, an evaluation of the type Auto is asked for too, of what ran and of the best setting that was found.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from adapters.catalogue import LoopStore
+from adapters.evaluations import EvaluationStore
 from adapters.installation import Installation
 from adapters.interaction_log import read_interactions
 from adapters.jobs import Job
 from adapters.loop_changes import change_loop
+from adapters.personalizer_settings import PersonalizerStore, evaluation_key, with_epsilon
 from adapters.search_notes import ACTOR, last_search, note_search
 from contextual_bandit.loops import AutoOptimisation, LoopConfig
 from evaluation.interactions import Interactions
+from evaluation.request import ASKED, EvaluationRequest
 from evaluation.search import SearchPlan, SearchResult, search
 from evaluation.spooled_log import NothingToLearn
 
@@ -70,7 +74,34 @@ def _optimise(installation: Installation, loops: LoopStore, config: LoopConfig) 
         detail["operation_id"] = changed.operation_id
         applied = True
     note_search(engine, config.loop, applied=applied, detail=detail, now=now)
+    if PersonalizerStore(engine).get(config.loop) is not None:
+        _evaluate(installation, config, result, applied=applied, now=now)
     return "applied" if applied else result.verdict
+
+
+def _evaluate(
+    installation: Installation, config: LoopConfig, result: SearchResult, *, applied: bool, now: datetime
+) -> None:
+    """Ask for the evaluation that tells users of the Personalizer API of a search."""
+    span = PersonalizerStore(installation.engine).log_span(config.loop)
+    if span is None:
+        return
+    best = result.best or next((one.arguments for one in result.trials), None)
+    found = []
+    if best is not None:
+        shown = with_epsilon(best, config.exploration_floor)
+        found = [{"name": "Hyper1", "arguments": shown, "source": "OfflineExperimentation", "word": f"vw:{best}"}]
+    asked = {
+        "start": span[0].isoformat(), "end": now.isoformat(), "policies": found, "type": "Auto",
+        "outcome": "OptimalPolicyApplied" if applied else "OnlinePolicyRetained",
+    }  # fmt: skip
+    words = ("logged", "first", "uniform", *(one["word"] for one in found))
+    request = EvaluationRequest(config.loop, closed_to=now, policies=words, choices=replace(ASKED, fixed_offers=0))
+    key = evaluation_key(config.loop, f"auto-{now:%Y%m%dT%H%M%SZ}")
+    name = f"Automatic optimization {now:%Y-%m-%d}"
+    EvaluationStore(installation.engine).add(
+        config.loop, name, {**request.to_json(), "personalizer": asked}, now, ACTOR, key
+    )
 
 
 def _detail(result: SearchResult) -> dict[str, Any]:

@@ -66,7 +66,10 @@ class Trainer:
 
 
 def learn(policy: VowpalPolicy, interaction: LoggedInteraction) -> None:
-    """Teach a policy an interaction, slot by slot; only what is meant for learning reaches it."""
+    """Teach a policy an interaction, slot by slot or as a slate; only what is meant for learning reaches it."""
+    if policy.slates is not None:
+        policy.learn([interaction])
+        return
     setting = policy.setting
     policy.learn(lessons(interaction, setting.reward_low, setting.reward_high))
 

@@ -1,4 +1,4 @@
-"""Jobs from PostgreSQL, and housekeeping by the clock."""
+"""Jobs from PostgreSQL, housekeeping by the clock, and challengers in the shadow."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters.catalogue import LoopStore
 from adapters.installation import Installation
 from adapters.jobs import Job, JobStore
+from adapters.operations import OperationStore
 from adapters.retention import drop_days_before
 from adapters.snapshots import SnapshotStore
+from learner.challengers import ChallengerFollower
 from learner.evaluate import evaluate
 from learner.optimise import auto_optimise
 from learner.precompute import precompute, precompute_cells, precompute_similarity, precompute_thresholds
@@ -25,7 +27,11 @@ log = logging.getLogger(__name__)
 HEARTBEAT_KEY = "heartbeat:work"
 HOUSEKEEPING_SECONDS = 600.0
 LOOK_EVERY_SECONDS = 0.5
+FOLLOW_EVERY_SECONDS = 1.0
+# A page of the log ends sooner.
+JOIN_SECONDS = 10.0
 KEEP_JOBS = timedelta(days=7)
+KEEP_OPERATIONS = timedelta(days=90)
 
 
 def prune_snapshots(installation: Installation, job: Job) -> dict[str, int]:
@@ -59,8 +65,30 @@ KINDS: Mapping[str, Callable[[Installation, Job], Mapping[str, Any]]] = {
 HOUSEKEEPING = ("prune_snapshots", "retention", "precompute", "auto_optimise")
 
 
+def follow_forever(installation: Installation, stop: threading.Event) -> None:
+    """Let challengers follow their loops' logs."""
+    follower = ChallengerFollower(installation)
+    while not stop.is_set():
+        try:
+            if not follower.look():
+                stop.wait(FOLLOW_EVERY_SECONDS)
+        except Exception:
+            # Whatever it is, what was stored is whole, and everything else goes on.
+            log.exception("challengers are not followed for now; trying again")
+            follower.close()
+            stop.wait(1.0)
+    follower.close()
+
+
 def work_forever(installation: Installation, stop: threading.Event) -> None:
-    """Take jobs one by one; enqueue the housekeeping when it is due."""
+    """Take jobs one by one, enqueue the housekeeping when it is due, and follow challengers beside that."""
+    follower = threading.Thread(target=follow_forever, args=(installation, stop), name="challengers", daemon=True)
+    follower.start()
+    _work_on_jobs(installation, stop)
+    follower.join(JOIN_SECONDS)
+
+
+def _work_on_jobs(installation: Installation, stop: threading.Event) -> None:
     store = JobStore(installation.engine)
     next_housekeeping = time.monotonic()
     while not stop.is_set():
@@ -70,6 +98,7 @@ def work_forever(installation: Installation, stop: threading.Event) -> None:
                 next_housekeeping += HOUSEKEEPING_SECONDS
                 now = datetime.now(UTC)
                 store.forget(now - KEEP_JOBS)
+                OperationStore(installation.engine).forget(now - KEEP_OPERATIONS)
                 for kind in HOUSEKEEPING:
                     store.add_unless_waiting(kind, {}, now)
             if not run_one(installation, store):

@@ -37,6 +37,8 @@ LARGEST_SHARE = 0.12
 LEFT_OUT = frozenset({"COUPON/MISC ITEMS"})
 
 AFFINITY_DECAY = 0.85
+# A half-life of 16 weeks, as of the affinity that loops' baselines go by (r16).
+CAMPAIGN_DECAY = 0.5 ** (1.0 / 16.0)
 
 _LOCAL_ZONE = ZoneInfo("America/New_York")
 _MONDAY_OF_WEEK_1 = date(2016, 12, 26)

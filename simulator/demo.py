@@ -29,13 +29,25 @@ from adapters.interaction_log import read_interactions
 from adapters.running import STORE_SETTINGS, running_installation
 from adapters.settings import Settings
 from adapters.snapshots import SnapshotStore
-from contextual_bandit.decide import serve
-from contextual_bandit.policy import uniform_number
 from contextual_bandit.types import Decision
 from contextual_bandit.vowpal import VowpalPolicy
-from evaluation.audit import AuditResult, audit
+from evaluation.audit import AuditResult
+from evaluation.loop_audit import audit_loop
 from simulator import demo_charts
-from simulator.baskets import Baskets, Plan, References, first_decisions, last_half, load, plan, references, week_start
+from simulator.baskets import (
+    CAMPAIGN_DECAY,
+    Baskets,
+    Ints,
+    Plan,
+    References,
+    affinity_choices,
+    first_decisions,
+    last_half,
+    load,
+    plan,
+    references,
+    week_start,
+)
 from simulator.calls import Caller
 from simulator.households import ASSUMED_REGION, REGION, load_demographics, write_assumed_weather
 from simulator.replay import IN_FLIGHT, Driver, Record
@@ -52,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="which households are drawn each week")
     parser.add_argument("--households", type=int, default=600, help="decisions a week")
     parser.add_argument("--out", type=Path, default=Path("var/demo"), help="folder of the summary, chart and stores")
+    parser.add_argument(
+        "--apprentice", action="store_true",
+        help="serve the campaign manager's choice (the household's highest own affinity); the model learns to match it",
+    )  # fmt: skip
     parser.add_argument("--port", type=int, default=0, help="port of the decision service; 0 = any free one")
     chosen = parser.parse_args(arguments)
     console = Console()
@@ -60,13 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demographics = load_demographics()
     decisions = plan(chosen.seed, baskets, chosen.households)
     expected = references(baskets, decisions)
+    baseline = affinity_choices(baskets.bought, CAMPAIGN_DECAY) if chosen.apprentice else None
     store = chosen.out / "store"
     shutil.rmtree(store, ignore_errors=True)
     with running_installation(store, port=chosen.port) as address:
         console.print(f"The service runs at {address} (its API: {address}/docs)")
         started = time.perf_counter()
         _import_weather(store, baskets, console)
-        summary, record = asyncio.run(_drive(address, baskets, decisions, demographics, console))
+        summary, record = asyncio.run(_drive(address, baskets, decisions, demographics, baseline, console))
         with open_installation(Settings(data_dir=store, database_url=None, redis_url=None)) as installation:
             summary["propensity_audit"] = _audit(installation, console)
         summary["seconds"] = round(time.perf_counter() - started, 1)
@@ -107,12 +124,13 @@ def _import_weather(store: Path, baskets: Baskets, console: Console) -> None:
 
 
 async def _drive(
-    address: str, baskets: Baskets, decisions: Plan, demographics: Mapping[str, Mapping[str, str]], console: Console
-) -> tuple[dict[str, Any], Record]:
+    address: str, baskets: Baskets, decisions: Plan, demographics: Mapping[str, Mapping[str, str]],
+    baseline: Ints | None, console: Console,
+) -> tuple[dict[str, Any], Record]:  # fmt: skip
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
     async with Caller(address, IN_FLIGHT) as caller:
-        driver = Driver(caller, baskets, decisions, LOOP, demographics)
+        driver = Driver(caller, baskets, decisions, LOOP, demographics, baseline)
         await driver.set_up()
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("decisions", total=len(decisions.week))
@@ -131,6 +149,8 @@ async def _drive(
         },
         "snapshots": status["snapshots"],
     }
+    if status["apprentice"] is not None:
+        summary["apprentice"] = {"match_rate": status["apprentice"]["match_rate"], **status["apprentice"]["total"]}
     return summary, driver.record
 
 
@@ -184,12 +204,7 @@ def _audit(installation: Installation, console: Console) -> dict[str, int]:
         if interaction.sequence % AUDIT_EVERY == 0
     )
     with console.status("Recomputing logged probabilities ..."):
-        found: AuditResult = audit(
-            sample,
-            distribution_for,
-            serve=lambda decision, given: serve(config, decision, given),
-            draw=uniform_number,
-        )
+        found: AuditResult = audit_loop(sample, config, distribution_for)
     for message in found.examples:
         console.print(f"[red]{message}")
     return {"checked": found.checked, "mismatches": found.mismatches}
@@ -200,7 +215,12 @@ def _show(summary: dict[str, Any], files: Sequence[Path], console: Console) -> N
     table = Table(title="Share of decisions that hit", title_justify="left")
     for heading in ("policy", "all weeks", "last half"):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
-    for name, label in (("policy", "served policy (learns, exact propensities)"), ("affinity", "highest own affinity"),
+    served = (
+        "campaign manager's choice (served)"
+        if "apprentice" in summary
+        else "served policy (learns, exact propensities)"
+    )
+    for name, label in (("policy", served), ("affinity", "highest own affinity"),
                         ("best_fixed", "best fixed category (in hindsight)"), ("uniform", "uniform"),
                         ("oracle", "oracle (knows the baskets)")):  # fmt: skip
         half = rates.get(f"{name}_last_half")
@@ -210,6 +230,12 @@ def _show(summary: dict[str, Any], files: Sequence[Path], console: Console) -> N
         f"{summary['decisions']:,} decisions, {summary['interactions']:,} interactions, {summary['lost']} lost, "
         f"{summary['duplicated']} duplicated, {summary['snapshots']} snapshots, {summary['seconds']:g} s"
     )
+    if "apprentice" in summary:
+        found = summary["apprentice"]
+        console.print(
+            f"Apprentice: its own choice was the campaign manager's in {found['match_rate']:.1%} of "
+            f"{found['events']:,} decisions, with {found['imitated_reward_sum']:g} of {found['reward_sum']:g} hits"
+        )
     cold = summary["hit_rate_cold"]
     console.print(
         f"First {COLD_DECISIONS} decisions of each household: served policy {cold['policy']:.2%}, "

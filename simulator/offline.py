@@ -18,6 +18,7 @@ from contextual_bandit.decide import Choice, Moment, ServingPolicy, decide
 from contextual_bandit.loops import LoopConfig, RewardDefinition
 from contextual_bandit.policy import Policy
 from contextual_bandit.season import Region
+from contextual_bandit.slots import lessons, use_of
 from contextual_bandit.types import Action, Context, CustomerRecord, Decision, LoggedInteraction, Offer
 from contextual_bandit.weather import Observation
 from simulator.climate import Weather
@@ -173,7 +174,8 @@ class OfflineLoop:
         self._sequence += 1
         definition = self.loop.reward
         clipped = min(max(reward, definition.low), definition.high)
-        self.policy.learn([LoggedInteraction(self._sequence, decision, clipped, decision.use, decision.decided_at)])
+        one = LoggedInteraction(self._sequence, decision, clipped, use_of(decision), decision.decided_at)
+        self.policy.learn(list(lessons(one, definition.low, definition.high)))
 
 
 class _Luck:

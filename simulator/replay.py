@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.baskets import Baskets, Plan, Purchases, week_start
+from simulator.baskets import Baskets, Ints, Plan, Purchases, week_start
 from simulator.calls import Caller
 from simulator.households import ASSUMED_REGION, REGION
 
@@ -49,16 +49,22 @@ class Record:
 
 
 class Driver:
-    """Drives one loop of a service as a shop would; many calls are in flight at once."""
+    """Drives one loop of a service as a shop would; many calls are in flight at once.
+
+    With ``baseline``, category indices of shape (household, week), the loop is an apprentice: every call names that
+    offer first, which is then served, and the loop's model learns to choose the same.
+    """
 
     def __init__(
-        self, caller: Caller, baskets: Baskets, plan: Plan, loop: str, demographics: Mapping[str, Mapping[str, str]]
-    ) -> None:
+        self, caller: Caller, baskets: Baskets, plan: Plan, loop: str, demographics: Mapping[str, Mapping[str, str]],
+        baseline: Ints | None = None,
+    ) -> None:  # fmt: skip
         self._caller = caller
         self._baskets = baskets
         self._plan = plan
         self._loop = loop
         self._demographics = demographics
+        self._baseline = baseline
         self.offers = offer_ids(baskets.categories)
         self.record = Record()
 
@@ -67,7 +73,8 @@ class Driver:
         await self._caller.call("PUT", f"/v1/regions/{ASSUMED_REGION}", REGION)
         for offer_id, category in zip(self.offers, self._baskets.categories, strict=True):
             await self._caller.call("PUT", f"/v1/offers/{offer_id}", {"category": category})
-        await self._caller.call("PUT", f"/v1/loops/{self._loop}", LOOP_SETTINGS)
+        mode = "online" if self._baseline is None else "apprentice"
+        await self._caller.call("PUT", f"/v1/loops/{self._loop}", {**LOOP_SETTINGS, "learning_mode": mode})
         await self._caller.together(
             [
                 self._caller.call("PUT", f"/v1/customers/{customer_id}", {"demographics": features})
@@ -122,12 +129,16 @@ class Driver:
         return f"w{week}-h{self._baskets.household_ids[household]}"
 
     async def _decide(self, week: int, household: int) -> dict[str, Any]:
-        body = {
+        body: dict[str, Any] = {
             "loop": self._loop,
             "decision_id": self.decision_id(week, household),
             "customer_id": f"h{self._baskets.household_ids[household]}",
             "occurred_at": week_start(week).isoformat(),
         }
+        if self._baseline is not None:
+            first = self.offers[self._baseline[household, week - 1]]
+            order = sorted(self.offers, key=lambda offer_id: offer_id != first)
+            body["candidates"] = [{"offer_id": offer_id} for offer_id in order]
         answer, seconds = await self._caller.timed_call("POST", "/v1/rank", body)
         self.record.rank_seconds.append(seconds)
         return dict(answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -29,6 +30,20 @@ NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 # The same examples everywhere, and no failure because a machine was busy.
 hypothesis_settings.register_profile("offerloop", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("offerloop")
+
+# Tests of these folders share servers, which start once when they run in one process after the other.
+SHARING_SERVERS = ("clients", "loop", "personalizer", "ports", "web")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Keep files together when tests run in several processes, and folders whose tests share servers."""
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(tests):
+            place = item.path.relative_to(tests)
+            group = place.parts[0] if place.parts[0] in SHARING_SERVERS else place.as_posix()
+            item.add_marker(pytest.mark.xdist_group(group))
+
 
 MakeDecision = Callable[..., Decision]
 MakeInteraction = Callable[..., LoggedInteraction]

@@ -120,6 +120,8 @@ export interface RankOut {
   creative?: Record<string, string> | null;
   /** In the order asked, when slots were. */
   slots?: Array<RankedSlotOut> | null;
+  /** The customer's session goes on: this is its earlier decision; nothing was drawn anew. */
+  sticky?: boolean;
   /** The reasons, when explain was asked. */
   why?: WhyOut | null;
 }

@@ -273,6 +273,17 @@ def test_a_changed_wait_or_floor_needs_no_replay(make: Drive) -> None:
     assert "waits" in loop.rewards()
 
 
+def test_changed_settings_hold_for_what_comes_behind_them_in_the_same_batch(make: Drive) -> None:
+    loop = make()
+    loop.decide(0.0, "before", actions=OFFERS)
+    change(loop, reward=replace(REWARD, wait_seconds=5.0))
+    loop.decide(0.0, "behind", actions=OFFERS).run()
+    loop.tick(6.0).run()
+    assert set(loop.rewards()) == {"behind"}
+    loop.tick(61.0).run()
+    assert set(loop.rewards()) == {"behind", "before"}
+
+
 def test_only_so_many_days_are_replayed(make: Drive) -> None:
     loop = make(model_retrain_days=2.0)
     play(loop, 0, "left", 40)

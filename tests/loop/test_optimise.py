@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from adapters.evaluations import EvaluationStore
 from adapters.installation import Installation
 from adapters.jobs import JobStore
 from adapters.operations import OperationStore
+from adapters.personalizer_settings import PersonalizerSettings, PersonalizerStore
 from adapters.search_notes import last_search
 from adapters.tables import audit_log
 from contextual_bandit import events
 from contextual_bandit.loops import AutoOptimisation, RewardDefinition
 from contextual_bandit.types import Action
+from decision_service.personalizer_evaluation_forms import content, listed, old_form
 from evaluation.search import SearchPlan, SearchResult
 from learner import work
 from learner.optimise import is_due
@@ -100,6 +103,44 @@ def test_what_is_shown_better_is_applied_and_the_log_replayed(
     loop.run()
     assert loop.stores.snapshots.newest(loop.name, published=True).arguments == CROSSED
     assert optimise() == {}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "best", "outcome"),
+    [("better", CROSSED, "OptimalPolicyApplied"), ("not_shown", None, "OnlinePolicyRetained")],
+)
+def test_users_of_the_personalizer_api_are_told_by_an_evaluation(
+    drive: Drive, installation: Installation, optimise: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch,
+    verdict: str, best: str | None, outcome: str,
+) -> None:  # fmt: skip
+    loop = drive(
+        arguments=PLAIN, auto_optimisation=ENABLED, exploration_floor=0.3, reward=RewardDefinition(wait_seconds=1.0)
+    )
+    for number in range(20):
+        loop.decide(float(number), f"d{number}", served=(0.5, 0.5), chosen=number % 2)
+        loop.outcome(number + 0.5, f"d{number}", float(number % 2))
+    loop.tick(25.0).run()
+    PersonalizerStore(installation.engine).put(loop.name, PersonalizerSettings(), NOW)
+    monkeypatch.setattr("learner.optimise.search", found(verdict, best))
+    optimise()
+    store, jobs = EvaluationStore(installation.engine), JobStore(installation.engine)
+    (asked,) = store.newest(loop.name)
+    while asked.state in ("waiting", "running"):
+        assert work.run_one(installation, jobs)
+        again = store.get(asked.evaluation_id)
+        assert again is not None
+        asked = again
+    name = asked.evaluation_id.removeprefix(f"personalizer:{loop.name}:")
+    assert name.startswith("auto-2")
+    shown = listed(name, asked)
+    assert (shown["evaluationType"], shown["status"]) == ("Auto", outcome), asked.error
+    results = content(asked, (NOW - 999 * DAY, NOW + 999 * DAY), 5)["value"]
+    assert [one["name"] for one in results] == ["online", "baseline1", "baselineRand", *(["Hyper1"] if best else [])]
+    assert results[0]["summary"]["expectedReward"] == pytest.approx(0.5)
+    if best is not None:
+        assert (shown["optimalPolicy"], results[3]["arguments"]) == ("Hyper1", CROSSED.replace("0.1", "0.3"))
+    old = old_form(name, asked)
+    assert (old["evaluationType"], old["status"]) == ("Auto", outcome[0].lower() + outcome[1:])
 
 
 @pytest.mark.parametrize(("verdict", "best"), [("not_shown", None), ("refused", None)])

@@ -43,9 +43,11 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """An installation with an admin key and two workers."""
+    """An installation with an admin key, two workers, and limits that tests can reach."""
     data_dir = tmp_path_factory.mktemp("guarded") / "data"
-    with _web.running(data_dir, "--workers", "2", OFFERLOOP_ADMIN_KEY="test-admin-key") as started:
+    limits = {"BODY_TIMEOUT_SECONDS": "3", "EVALUATED_EVENTS": "5", "WAITING_EVALUATIONS": "1"}
+    settings = {f"OFFERLOOP_{name}": value for name, value in {**limits, "ADMIN_KEY": "test-admin-key"}.items()}
+    with _web.running(data_dir, "--workers", "2", **settings) as started:
         yield started
 
 

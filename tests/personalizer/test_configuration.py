@@ -195,7 +195,7 @@ def test_native_settings_and_this_api_are_one(resource: Any) -> None:
     loop = resource.api.get(f"/v1/loops/{resource.loop}").json()
     assert (loop["exploration_floor"], loop["reward"]["wait_seconds"]) == (0.6, 3600.0)
     assert (loop["reward"]["low"], loop["reward"]["high"]) == (-1.0, 1.0)
-    body = {name: value for name, value in loop.items() if name not in ("loop", "version", "status")}
+    body = {name: value for name, value in loop.items() if name not in ("loop", "version", "status", "challengers")}
     body["arguments"] = "--cb_explore_adf --squarecb"
     assert resource.api.put(f"/v1/loops/{resource.loop}", json=body).status_code == 200
     assert resource.admin.get_policy()["arguments"] == "--cb_explore_adf --squarecb --epsilon 0.6"

@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 Actions = Callable[..., list[dict[str, Any]]]
@@ -86,7 +87,9 @@ def test_model_properties_are_times(resource: Any) -> None:
     assert times[0] <= times[1]
 
 
-def test_logs_span_their_events_and_are_deleted(resource: Any, actions: Actions, until: Callable[..., Any]) -> None:
+def test_logs_span_their_events_and_are_deleted(
+    resource: Any, actions: Actions, until: Callable[..., Any], service: Any, tmp_path: Path
+) -> None:
     assert resource.admin.get_log_properties() == {}
     trained = _train(resource, actions, until)
     resource.client.rank({"actions": actions("a"), "eventId": "still-open"})
@@ -97,8 +100,18 @@ def test_logs_span_their_events_and_are_deleted(resource: Any, actions: Actions,
     assert resource.admin.get_log_properties() == {}
     assert _exported(resource) == trained
     assert resource.admin.get_service_configuration() == configured
-    resource.client.rank({"actions": actions("a"), "eventId": "afterwards"})
+    found = resource.api.get(f"/v1/loops/{resource.loop}/operations").json()["operations"][0]
+    assert (found["kind"], found["state"]) == ("delete_log", "done")
+    # Nothing is left of it, also not of what was open: no record, nothing to export, nothing under the id.
+    gone = resource.api.get("/v1/decisions/still-open", params={"loop": resource.loop})
+    assert gone.status_code == 404
+    exported = service.command("export", "dsjson", "--loop", resource.loop, "--out", str(tmp_path / "log.json"))
+    assert (exported.returncode, (tmp_path / "log.json").read_text()) == (0, ""), exported.stderr
+    resource.client.rank({"actions": actions("a", "b"), "eventId": "still-open"})
     until(lambda: resource.admin.get_log_properties().get("dateRange"))
+    assert {one["offer_id"] for one in resource.record("still-open")["eligible"]} == {"a", "b"}
+    until(lambda: resource.record("still-open")["state"] == "closed", 30.0)
+    assert resource.api.get(f"/v1/loops/{resource.loop}").json()["status"]["interactions"] == 1
 
 
 def test_binary_logs_are_not_taken(resource: Any) -> None:

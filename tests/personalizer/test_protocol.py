@@ -81,7 +81,7 @@ def test_unknown_routes_methods_and_loops(resource: Any) -> None:
     _error(resource.api.get(f"{base}/rank", params=VERSION), 405, "BadRequest")
     _error(resource.api.patch(f"{base}/configurations/service", params=VERSION), 405, "BadRequest")
     _error(resource.api.put(f"{base}/v1.0/evaluations/x", json={}), 405, "BadRequest")
-    _error(resource.api.post("/loops/nothing/personalizer/v1.0/rank", json=BODY), 404, "ResourceNotFound")
+    _error(resource.api.post("/loops/nothing/personalizer/v1.0/rank", json=BODY), 404, "FrontEndNotFound")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"3", b'{"actions": NaN}', b"\xff\xfe"])
@@ -119,12 +119,15 @@ def test_two_keys_and_roles(guarded: Any, refused: Callable[..., Any]) -> None:
     with guarded.client("test-admin-key") as client:
         made = {
             role: client.post("/v1/keys", json={"name": role, "role": role}).json()["secret"]
-            for role in ("admin", "write", "read")
+            for role in ("admin", "write", "read", "page")
         }
     for key in ("test-admin-key", made["admin"]):
         admin = PersonalizerAdministrationClient(guarded.url, AzureKeyCredential(key))
         assert admin.get_policy()["arguments"]
-    PersonalizerClient(guarded.url, AzureKeyCredential(made["write"])).rank(dict(BODY))
+    for key in ("write", "page"):
+        PersonalizerClient(guarded.url, AzureKeyCredential(made[key])).rank(dict(BODY))
+    page = PersonalizerAdministrationClient(guarded.url, AzureKeyCredential(made["page"]))
+    refused(403, "InvalidApiAccess", page.get_policy)
     reader = PersonalizerAdministrationClient(guarded.url, AzureKeyCredential(made["read"]))
     assert reader.get_policy()["arguments"]
     refused(403, "InvalidApiAccess", reader.reset_model)

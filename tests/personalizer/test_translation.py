@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.personalizer_settings import with_epsilon
 from contextual_bandit.features import BadFeature
 from contextual_bandit.vowpal import BadArguments
 from decision_service.personalizer_features import anonymous, context_features, merged, shown_name
-from decision_service.personalizer_policy import DEFAULT_ARGUMENTS, served_policy, with_epsilon
+from decision_service.personalizer_policy import DEFAULT_ARGUMENTS, served_policy
 from decision_service.personalizer_rank import exclusions
 from decision_service.personalizer_shapes import SlotBody
 from decision_service.personalizer_times import format_duration, format_time, parse_duration, parse_time
@@ -76,7 +77,9 @@ def test_exploration_is_the_floor_alone() -> None:
     assert served_policy("--cb_explore_adf --squarecb --epsilon 0.1").arguments == "--cb_explore_adf --squarecb"
     slots = served_policy("--ccb_explore_adf --epsilon=0.1 -q ::")
     assert slots.is_multi_slot
-    assert "--cb_explore_adf" in slots.arguments
+    # Its own epsilon is the loop's floor, which holds at once when it changes.
+    assert (slots.arguments, slots.epsilon) == ("--ccb_explore_adf -q ::", 0.1)
+    assert served_policy("--ccb_explore_adf --squarecb --epsilon 0.1").arguments == "--cb_explore_adf --squarecb"
 
 
 @pytest.mark.parametrize("text", ["", "--cb_explore_adf --epsilon x", "--cb_explore_adf -d x", "--cb_explore_adf '"])

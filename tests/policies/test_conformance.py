@@ -35,6 +35,8 @@ RESUMABLE = {
     "coin": f"{EXPLORE} --epsilon 0.1 --coin",
     "sgd": f"{EXPLORE} --epsilon 0.1 --sgd -l 0.1 --power_t 0",
     "interactions": f"{EXPLORE} --squarecb --interactions HOA -b 16",
+    "slates": "--ccb_explore_adf --epsilon 0.1 -q ::",
+    "slates softmax": "--ccb_explore_adf --softmax --lambda 5 --epsilon 0.1 --cb_type ips -q OA",
 }
 SEGMENTS = ("new", "both", "transactions_only")
 CATEGORIES = ("garden", "toys", "food", "books", "music", "shoes")

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import delete, select
@@ -16,7 +17,7 @@ from adapters.catalogue import Changes, LoopStore, OfferCatalogue
 from adapters.installation import Installation
 from adapters.streams import VERSIONS_KEY
 from adapters.tables import audit_log, loops, offer_versions, offers
-from contextual_bandit.loops import DEFAULT_LOOP, LoopConfig, OutcomeKind, RewardDefinition
+from contextual_bandit.loops import DEFAULT_LOOP, Challenger, LoopConfig, OutcomeKind, RewardDefinition
 from contextual_bandit.types import Cap, Limits, Offer, Rule
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -51,6 +52,11 @@ def clean(installation: Installation) -> Iterator[None]:
 @pytest.fixture
 def catalogue(installation: Installation) -> OfferCatalogue:
     return OfferCatalogue(installation.engine, installation.client)
+
+
+@pytest.fixture
+def unique_loop() -> str:
+    return f"loop-{uuid4().hex[:12]}"
 
 
 @pytest.fixture
@@ -290,3 +296,48 @@ def test_every_change_of_a_loop_raises_the_version_that_services_watch(
     store.put(CONFIG, "ann", NOW)
     store.delete("homepage", "ann", NOW)
     assert version() == before + 2
+
+
+def test_settings_are_edited_from_what_is_stored_and_none_is_lost(store: LoopStore, unique_loop: str) -> None:
+    store.put(LoopConfig(unique_loop), "tester", NOW)
+
+    def add(number: int) -> None:
+        challenger = Challenger(f"p{number}", "--cb_explore_adf")
+        found = store.edit(
+            unique_loop, lambda config: replace(config, challengers=(*config.challengers, challenger)), "tester", NOW,
+            "challenger.put", {"name": challenger.name},
+        )  # fmt: skip
+        assert found is not None
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(8)))
+    stored = store.get(unique_loop)
+    assert stored is not None
+    assert {one.name for one in stored.challengers} == {f"p{number}" for number in range(8)}
+    assert stored.version == 9
+    assert store.edit(f"no-{unique_loop}", lambda config: config, "tester", NOW, "challenger.put", {}) is None
+
+
+def test_an_edit_that_is_refused_changes_nothing_and_is_not_noted(
+    store: LoopStore, unique_loop: str, installation: Installation
+) -> None:
+    before = store.put(LoopConfig(unique_loop), "tester", NOW)
+
+    def refuse(config: LoopConfig) -> LoopConfig:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        store.edit(unique_loop, refuse, "tester", NOW, "challenger.put", {})
+    assert store.get(unique_loop) == before
+    query = select(audit_log.c.action).where(audit_log.c.subject == unique_loop)
+    with installation.engine.connect() as connection:
+        assert list(connection.execute(query).scalars()) == ["loop.put"]
+
+
+def test_new_settings_may_keep_the_challengers_that_are_stored_by_then(store: LoopStore, unique_loop: str) -> None:
+    stopped = Challenger("bold", "--cb_explore_adf", 0.0)
+    store.put(LoopConfig(unique_loop, challengers=(stopped,)), "guardrail", NOW)
+    old = LoopConfig(unique_loop, exploration_floor=0.5, challengers=(replace(stopped, share=0.2),))
+    kept = store.put(old, "tester", NOW, keep_challengers=True)
+    assert (kept.challengers, kept.exploration_floor) == ((stopped,), 0.5)
+    assert store.put(old, "tester", NOW).challengers == old.challengers

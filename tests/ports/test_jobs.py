@@ -104,7 +104,7 @@ KILLED = """
 import sys, time
 from datetime import UTC, datetime
 from adapters.jobs import JobStore
-from adapters.tables import make_engine
+from adapters.engines import make_engine
 with JobStore(make_engine(sys.argv[1])).claim(datetime.now(UTC)) as job:
     print(job.job_id, flush=True)
     time.sleep(60)

@@ -13,8 +13,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, make_url, text
 
 from adapters.catalogue import LoopStore
+from adapters.engines import make_engine
 from adapters.installation import Installation
-from adapters.tables import make_engine, metadata
+from adapters.tables import metadata
 from contextual_bandit.loops import DEFAULT_LOOP
 from migrations.__main__ import config_for, downgrade, migrate, upgrade
 

@@ -20,9 +20,11 @@ from contextual_bandit.types import PolicySnapshot
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
 
-def snapshot(loop: str, through: int = 0, generation: int = 1, model: bytes | None = None) -> PolicySnapshot:
-    model = f"{loop} {generation} {through}".encode() if model is None else model
-    name = snapshot_id(loop, generation, through)
+def snapshot(
+    loop: str, through: int = 0, generation: int = 1, model: bytes | None = None, challenger: str = ""
+) -> PolicySnapshot:
+    model = f"{loop} {challenger} {generation} {through}".encode() if model is None else model
+    name = snapshot_id(loop, generation, through, challenger)
     at = NOW + timedelta(seconds=through)
     return PolicySnapshot(
         name,
@@ -37,6 +39,7 @@ def snapshot(loop: str, through: int = 0, generation: int = 1, model: bytes | No
         2.0,
         model,
         sha256(model).hexdigest(),
+        challenger,
     )
 
 
@@ -164,3 +167,28 @@ def test_the_published_one_that_serves_stays_however_old(store: SnapshotStore, i
     store.add(snapshot("a", 3), publish=False, now=NOW)
     store.prune(NOW)
     assert kept(installation) == ["a-g1-0", "a-g1-2", "a-g1-3"]
+
+
+def test_snapshots_of_challengers_are_nobodys_but_theirs(store: SnapshotStore, installation: Installation) -> None:
+    store.add(snapshot("a", 5), publish=True, now=NOW)
+    store.add(theirs := snapshot("a", 9, 4, challenger="bold"), publish=True, now=NOW)
+    assert store.newest("a", published=True) == snapshot("a", 5)
+    assert (store.newest_published_id("a"), store.newest_published_id("a", "bold")) == ("a-g1-5", "a@bold-g4-9")
+    assert (store.newest("a", challenger="bold"), store.get("a@bold-g4-9")) == (theirs, theirs)
+    assert (store.count("a"), store.base("a", 1).snapshot_id) == (1, "a-g1-5")
+    with pytest.raises(NoResultFound):
+        store.base("a", 4)
+    assert installation.client.hget(VERSIONS_KEY, "snapshot:a") == b"a-g1-5"
+    assert installation.client.hget(VERSIONS_KEY, "snapshot:a@bold") == b"a@bold-g4-9"
+
+
+def test_of_challengers_each_days_last_and_the_newest_stay_and_no_bases(
+    store: SnapshotStore, installation: Installation
+) -> None:
+    store.add(snapshot("a", 50), publish=True, now=NOW - timedelta(days=30))
+    for through, days in ((0, 9.0), (1, 5.2), (2, 5.1), (3, 1.0)):
+        store.add(snapshot("a", through, challenger="bold"), publish=True, now=NOW - timedelta(days=days))
+    for through, days in ((0, 20.2), (1, 20.1)):
+        store.add(snapshot("a", through, challenger="calm"), publish=True, now=NOW - timedelta(days=days))
+    assert store.prune(NOW) == 2
+    assert kept(installation) == ["a-g1-50", "a@bold-g1-0", "a@bold-g1-2", "a@bold-g1-3", "a@calm-g1-1"]

@@ -198,3 +198,24 @@ def test_a_refused_message_is_an_error_of_its_own(
     assert isinstance(good, str)
     assert isinstance(bad, Exception)
     assert [data for _, data in all_of(reader, loop_stream(loop))] == [b"good"]
+
+
+def test_what_is_under_way_when_connections_break_is_logged(
+    write: Write[list[Logged]], installation: Installation, reader: StreamReader, loop: str
+) -> None:
+    """Every decision is acknowledged, and stands in the stream once."""
+
+    async def work(writer: StreamWriter) -> list[Logged]:
+        async def many(name: str) -> list[Logged]:
+            calls = (writer.log_decision(loop, f"{name}-{n}", f"{name}-{n}".encode(), "h", TTL) for n in range(100))
+            return await asyncio.gather(*calls)
+
+        first = asyncio.create_task(many("first"))
+        await asyncio.sleep(0)
+        installation.client.client_kill_filter(_type="normal", skipme=True)
+        return [*await first, *await many("second")]
+
+    found = write(work)
+    logged = all_of(reader, loop_stream(loop))
+    assert {position for position, _ in logged} == {one.position for one in found}
+    assert len(logged) == len({data for _, data in logged}) == 200

@@ -27,7 +27,7 @@ def new_key(admin, guarded, until):
             for _ in range(12):  # new connections, so that both workers are asked
                 with guarded.client(made.json()["secret"]) as caller:
                     codes.add(caller.get("/v1/offers").status_code)
-            return codes == {200}
+            return codes == {403 if role == "page" else 200}
 
         until(known, 3, "the new key works")
         return made.json()
@@ -80,11 +80,21 @@ CALLS = {
     "read": ("GET", "/v1/offers", None),
     "decide": ("POST", "/v1/rank", RANK),
     "reward": ("POST", "/v1/reward", {"decision_id": "some", "value": 1.0}),
+    "decide many": ("POST", "/v1/rank/batch", {"requests": [RANK]}),
+    "activate": ("POST", "/v1/activate", {"decision_id": "some"}),
+    "activity": ("POST", "/v1/activity", {"activities": [{"customer_id": "c", "kind": "view"}]}),
+    "explain": ("POST", "/v1/rank", {**RANK, "explain": True}),
+    "explain many": ("POST", "/v1/rank/batch", {"requests": [RANK, {**RANK, "explain": True}]}),
+    "read loops": ("GET", "/v1/loops", None),
     "loop": ("PUT", "/v1/loops/by-role", {}),
     "keys": ("GET", "/v1/keys", None),
     "new key": ("POST", "/v1/keys", {"name": "sly", "role": "admin"}),
 }
-ALLOWED = {"read": {"read"}, "write": {"read", "decide", "reward"}, "admin": set(CALLS)}
+PAGE = {"decide", "decide many", "reward", "activate", "activity"}
+READ = {"read", "read loops"}
+ALLOWED = {
+    "page": PAGE, "read": READ, "write": PAGE | READ | {"explain", "explain many"}, "admin": set(CALLS),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("role", ALLOWED)

@@ -32,12 +32,16 @@ def test_it_serves_the_first_action_and_learns_to_choose_it(make_loop, at):
     assert found["match_rate"] == found["total"]["imitated"] / 100 > 0.6
     assert found["last_batch"]["events"] <= 100
     assert found["started_at"] < found["last_at"]
+    (own,) = loop.record(f"{loop.name}-99")["own"]
+    assert own["propensity"] == own["served_probabilities"][NAMES.index(own["offer_id"])]
+    assert (len(own["policy_probabilities"]), own["is_match"]) == (3, own["offer_id"] == "left")
 
 
 def test_slots_are_learned_too_and_the_baselines_shown(make_loop, at):
     loop = make_loop(simulated=True, arguments=ARGUMENTS, learning_mode="apprentice")
     answer = rank(loop, at, 0, slots=[{"id": "top"}, {"id": "below", "baseline": "middle"}])
     assert [slot["offer_id"] for slot in answer["slots"]] == ["left", "middle"]
+    assert len(loop.record(answer["decision_id"])["own"]) == 2
     loop.reward(answer["decision_id"], value=1.0, slot="below", final=True, occurred_at=at(1))
     loop.tick(at(2))
     assert loop.status()["apprentice"]["total"]["events"] == 2

@@ -139,6 +139,8 @@ class DecisionOut(TypedDict):
     # With slots the sum of theirs.
     reward: float | None
     closed_at: str | None
+    # The model's own choices, in the mode apprentice.
+    own: NotRequired[list[OwnChoiceOut]]
 
 
 class ErasedLoopOut(TypedDict):
@@ -293,6 +295,20 @@ class OutcomeOut(TypedDict):
     slot: NotRequired[str | int | None]
 
 
+class OwnChoiceOut(TypedDict):
+    """What an apprentice would have shown in a slot where the baseline was; in the order of the slots."""
+
+    offer_id: str
+    # The probability of it, by the served probabilities.
+    propensity: float
+    policy_probabilities: list[float]
+    served_probabilities: list[float]
+    # The uniform number that chose it.
+    draw: float
+    # The baseline showed the same: learned as the largest reward.
+    is_match: bool
+
+
 class ProblemOut(TypedDict):
     """RFC 9457 problem details."""
 
@@ -356,6 +372,8 @@ class RankOut(TypedDict):
     creative: NotRequired[dict[str, str] | None]
     # In the order asked, when slots were.
     slots: NotRequired[list[RankedSlotOut] | None]
+    # The customer's session goes on: this is its earlier decision; nothing was drawn anew.
+    sticky: NotRequired[bool]
     # The reasons, when explain was asked.
     why: NotRequired[WhyOut | None]
 

@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextual_bandit.decide import Choice, Moment, ServingPolicy, decide, ranking, serve
-from contextual_bandit.limits import draw, resolve
+from contextual_bandit.baseline import BaselinePolicy
+from contextual_bandit.decide import Choice, Moment, ServingPolicy, decide, decide_slots, ranking, serve, stand_in
+from contextual_bandit.limits import draw, draw_slots, resolve
 from contextual_bandit.loops import BaselineSetting, Holdout, LoopConfig
 from contextual_bandit.policy import UniformPolicy, pick, uniform_number
-from contextual_bandit.types import Action, Context, LearningMode, LoggedInteraction, Removed
+from contextual_bandit.slots import Slate, SlotAsked, lessons, use_of
+from contextual_bandit.types import Action, Context, Decision, Distribution, LearningMode, LoggedInteraction, Removed
+from evaluation.audit import AuditResult, audit
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 LOOP = LoopConfig("homepage")
@@ -208,3 +211,51 @@ def test_a_fallback_has_no_ranking() -> None:
     decision = decide(LOOP, serving(0.4, 0.3, 0.3), moment(), among(ACTIONS, []))
     slot = replace(decision.slots[0], chosen=1, distribution=None, propensity=None, draw=None)
     assert ranking(replace(decision, slots=(slot,))) == []
+
+
+KILLED = replace(LOOP, baseline=BaselineSetting(priority=("c", "a")))
+
+
+def test_while_a_loop_is_killed_the_baseline_decides_for_everybody_and_nobody_learns_from_it() -> None:
+    decision = decide(KILLED, stand_in(KILLED), moment(), among(ACTIONS))
+    assert (decision.chosen.offer_id, decision.use, decision.policy_id) == ("c", "baseline", "baseline")
+    assert decision.snapshot_id == "baseline", "no snapshot's decision, nor a fallback of it"
+    slot = decision.slots[0]
+    assert (slot.distribution, slot.propensity) == (Distribution((0.0, 0.0, 1.0), (0.0, 0.0, 1.0)), 1.0)
+    assert list(lessons(LoggedInteraction(1, decision, 1.0, use_of(decision), NOW))) == []
+
+
+@pytest.mark.parametrize("mode", ["apprentice", "logging_only"])
+def test_a_killed_loop_in_another_mode_serves_the_baseline_too_and_imitates_nothing(mode: LearningMode) -> None:
+    loop = replace(KILLED, learning_mode=mode)
+    decision = decide(loop, stand_in(loop), moment(), among(ACTIONS))
+    assert (decision.chosen.offer_id, decision.own) == ("c", ())
+    slate = decide_slots(loop, stand_in(loop), moment(), among(ACTIONS), [SlotAsked("0"), SlotAsked("1")])
+    assert isinstance(slate, Slate)
+    shown = slate.resolved(draw_slots(slate.draws, {}))
+    assert ([shown.shown(0).offer_id, shown.shown(1).offer_id], shown.own) == (["c", "a"], ())
+
+
+def test_a_holdout_without_offers_gets_none_while_its_loop_is_killed_and_leaves_the_comparison() -> None:
+    loop = replace(KILLED, holdout=Holdout(1.0, "no_offer"))
+    decision = decide(loop, stand_in(loop), moment(), among(ACTIONS))
+    assert (decision.chosen.offer_id, decision.use) == ("nothing", "baseline")
+    slots = decide_slots(loop, stand_in(loop), moment(), among(ACTIONS), [SlotAsked("0")])
+    assert isinstance(slots, Decision)
+    assert (slots.shown(0).offer_id, slots.use) == ("nothing", "baseline")
+    held = replace(loop, holdout=Holdout(1.0, "baseline"))
+    assert decide(held, stand_in(held), moment(), among(ACTIONS)).use == "baseline"
+
+
+def test_the_audit_recomputes_what_the_baseline_decided() -> None:
+    decisions = [decide(KILLED, stand_in(KILLED), moment(f"d{number}"), among(ACTIONS)) for number in range(20)]
+
+    def checked(baseline: BaselineSetting) -> AuditResult:
+        policy = BaselinePolicy(baseline)
+        return audit(
+            decisions, lambda one: policy.distribution(one.context, one.actions),
+            serve=lambda one, given: serve(KILLED, one, given), draw=uniform_number,
+        )  # fmt: skip
+
+    assert checked(KILLED.baseline).passed
+    assert checked(BaselineSetting(priority=("a",))).mismatches == 20

@@ -15,6 +15,7 @@ from contextual_bandit.history import (
     SEGMENTS,
     Affinities,
     history_features,
+    unchanged_until,
 )
 from contextual_bandit.profile import HORIZON_DAYS, MOST_RECENT, Activity, ActivityKind, Population, Profile, day_of
 from contextual_bandit.profile import decode_profile as decode
@@ -386,3 +387,35 @@ def test_a_profile_of_version_1_has_its_bands_and_rates() -> None:
         done(3 * DAY, "purchase", "garden", 10.0), done(10 * DAY, "purchase", "garden", 20.0), done(5 * DAY),
     ]  # fmt: skip
     assert all_features(decode(stored.encode())) == all_features(profile_of(events))
+
+
+ACTIVITY_KINDS: tuple[ActivityKind, ...] = ("view", "click", "cart_add", "purchase")
+LATELY = st.builds(
+    done,
+    st.timedeltas(-HOUR, 3 * DAY),
+    st.sampled_from(ACTIVITY_KINDS),
+    st.sampled_from(("garden", "toys", None)),
+)
+
+
+@given(st.lists(LATELY, max_size=12), st.floats(0.0, 1.0))
+def test_nothing_changes_until_it_is_said_to(events: list[Done], share: float) -> None:
+    profile = profile_of(events)
+    until = unchanged_until(profile, NOW)
+    at = NOW.timestamp()
+    assert at <= until or until == pytest.approx(at, abs=0.01)
+    later = datetime.fromtimestamp(at + share * (until - at), UTC)
+    if not at <= later.timestamp() < until:
+        return
+    assert history_features(profile, later, THRESHOLDS) == history_features(profile, NOW, THRESHOLDS)
+    now, then = (Affinities(profile, usual(0.1), moment) for moment in (NOW, later))
+    for category in ("garden", "toys", "other"):
+        assert then.of(category) == now.of(category)
+
+
+def test_what_is_derived_changes_with_the_windows_and_the_day() -> None:
+    viewed = profile_of([done(timedelta(seconds=20))])
+    assert unchanged_until(viewed, NOW) == pytest.approx(NOW.timestamp() + 40.0, abs=0.01)
+    assert unchanged_until(bought(30.0), NOW) == (TODAY + 1) * 86400.0
+    # About what is past already anything may be said later.
+    assert unchanged_until(profile_of([done(timedelta(seconds=-5))]), NOW) == NOW.timestamp()

@@ -35,7 +35,7 @@ def test_the_floor_mixes_with_uniform() -> None:
     assert with_floor((3.0, 1.0), 0.0) == (0.75, 0.25)
 
 
-@pytest.mark.parametrize("probabilities", [(0.0, 0.0), (math.nan, 1.0), (-1.0, 0.5)])
+@pytest.mark.parametrize("probabilities", [(0.0, 0.0), (math.nan, 1.0), (-1.0, 0.5), (-0.5, 1.5), (math.inf, 1.0)])
 def test_probabilities_without_mass_are_refused(probabilities: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="probabilities sum to"):
         with_floor(probabilities, 0.02)

@@ -42,6 +42,22 @@ def test_every_visit_is_decided_and_learned_from_after_a_lag(world: World) -> No
     assert [one.reward for one in policy.told] == np.clip(run.reward, low, high)[: VISITS - 20].tolist()
 
 
+def test_an_apprentice_is_told_of_its_own_choices_and_who_only_logs_of_nothing(world: World) -> None:
+    visits = draw_visits(world, VISITS, 1)
+    low, high = REWARD_RANGES["margin"]
+    watching, logging = Listening(), Listening()
+    run = OfflineLoop(world, watching, market_loop(world, learning_mode="apprentice")).play(visits, 1)
+    assert len(watching.told) == VISITS
+    for one, decision in zip(watching.told, run.decisions, strict=True):
+        own = decision.own[0]
+        assert (one.decision.slots[0].chosen, one.decision.slots[0].propensity) == (own.chosen, own.propensity)
+        # The margin says nothing here: a match with what was served does.
+        assert one.reward == (high if own.chosen == decision.slots[0].chosen == 0 else 0.0)
+    assert low < 0.0
+    OfflineLoop(world, logging, market_loop(world, learning_mode="logging_only")).play(visits, 1)
+    assert logging.told == []
+
+
 def test_only_offers_that_are_there_are_decided_between(world: World) -> None:
     visits = draw_visits(world, VISITS, 1)
     run = OfflineLoop(world, UniformPolicy(), market_loop(world)).play(visits, 1, learn=False)
