@@ -43,7 +43,7 @@ REFERENCES = (UNIFORM, BEST_FIXED, OPTIMAL)
 PLAIN_ARGUMENTS = "--cb_explore_adf"
 ROUND = 100
 # Rounds of decisions for each world and seed.
-ROUNDS: Mapping[str, int] = {"baskets": 102, "stationary": 60, "drifting": 60, "many_offers": 60}
+ROUNDS: Mapping[str, int] = {"baskets": 77, "stationary": 60, "drifting": 60, "many_offers": 40}
 SEEDS = 5
 LEAST_SEEDS = 2
 GOAL = 1.0

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import cast
 
-import redis.asyncio
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.customers import POPULATION, CustomerStore, customer_cache_key
@@ -39,10 +38,7 @@ NOBODY = Customer(None, CustomerRecord())
 class Customers:
     """Profiles, records and the population; a decision without them is better than none."""
 
-    def __init__(
-        self, client: redis.asyncio.Redis, writer: StreamWriter, store: CustomerStore, cache_seconds: float
-    ) -> None:
-        self._client = client
+    def __init__(self, writer: StreamWriter, store: CustomerStore, cache_seconds: float) -> None:
         self._writer = writer
         self._together = Together[str, tuple[bytes, bytes]](
             lambda customer_ids: store.read_through(customer_ids, remember=not writer.is_away)

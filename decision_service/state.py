@@ -65,7 +65,7 @@ async def open_service(settings: Settings, metrics: ServiceMetrics) -> AsyncIter
         serving = Serving(sources, client, access, metrics, settings.snapshot_poll_seconds)
         writer = StreamWriter(client, Spool(settings.data_dir / "spool"))
         customers = CustomerStore(engine, sync)
-        known = Customers(client, writer, CustomerStore(installation.reader, sync), settings.profile_cache_seconds)
+        known = Customers(writer, CustomerStore(installation.reader, sync), settings.profile_cache_seconds)
         access.refresh = serving.refresh
         weather = _weather(settings, installation, serving)
         explainer = Explainer(sources.snapshots)

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import OperationalError
 
 from adapters.copying import copy_rows
 from adapters.installation import Installation
@@ -82,3 +83,15 @@ def test_what_the_database_refuses_is_an_error_of_the_data(connection: Connectio
     """A text with a zero byte blames the message, not the store."""
     with pytest.raises(psycopg.DataError, match="0x00"):
         copy_rows(connection, set_aside_events, ("stream", "position", "data", "error"), [("c", "a\x00", b"", "")])
+
+
+def test_a_lost_connection_is_the_stores_fault_and_a_bad_row_is_not(installation: Installation) -> None:
+    columns = [column.name for column in set_aside_events.c]
+    with installation.engine.connect() as found, pytest.raises(OperationalError) as caught:
+        ended = found.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        with installation.engine.begin() as other:
+            other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": ended})
+        copy_rows(found, set_aside_events, columns, [("c", "1-0", b"", "")])
+    assert caught.value.connection_invalidated
+    with installation.engine.connect() as found, pytest.raises(TypeError):
+        copy_rows(found, set_aside_events, columns, [("c", 7.5, b"", "")])

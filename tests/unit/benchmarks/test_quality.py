@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from benchmarks import quality
 from benchmarks.quality_features import JointFeatures, action_columns, context_columns
 from benchmarks.quality_peers import Contender, MabWiser, Product, SharedLinUcb, play
-from benchmarks.quality_worlds import Episode, Floats, Round, stationary
+from benchmarks.quality_worlds import WORLDS, Episode, Floats, Round, stationary
 from contextual_bandit.loops import DEFAULT_ARGUMENTS, LoopConfig
 from contextual_bandit.policy import UniformPolicy
 from contextual_bandit.types import Action, Context
@@ -20,7 +21,7 @@ from contextual_bandit.vowpal import BadArguments, VowpalPolicy
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = ("tea", "coffee", "juice")
 ROUNDS, ROUND = 30, 20
-LEARNERS = {
+LEARNERS: dict[str, Callable[[Episode], Contender]] = {
     "product": lambda episode: Product(episode, VowpalPolicy(episode.loop.setting)),
     "linucb_shared": lambda episode: SharedLinUcb(JointFeatures(episode, crossed=True), 0.3),
     "mabwiser_linucb": lambda episode: MabWiser(episode, "LinUCB", 0.3, contexts=True, seed=1),
@@ -45,8 +46,7 @@ def toy() -> Episode:
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_learners_find_who_likes_what(toy: Episode, name: str) -> None:
-    contender: Contender = LEARNERS[name](toy)
-    values = play(toy, contender)
+    values = play(toy, LEARNERS[name](toy))
     assert values[: 2 * ROUND].mean() < 0.7
     assert values[-5 * ROUND :].mean() > 0.9
 
@@ -165,7 +165,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_grid_has_its_peers() -> None:
     for world, alphas in (("stationary", 3), ("many_offers", 1)):
-        names = list(quality.contenders(quality.WORLDS[world](1, 100)))
+        names = list(quality.contenders(WORLDS[world](1, 100)))
         assert {quality.peer_of(name) for name in names} == {
             quality.SERVED, "vw_plain", "highest_affinity", "linucb_shared", "mabwiser_linucb", "mabwiser_lints",
         }  # fmt: skip

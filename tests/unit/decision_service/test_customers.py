@@ -41,7 +41,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def known(stores: Stores, cache_seconds: float = 1.0) -> Customers:
     parts: Any = stores
-    return Customers(parts, parts, parts, cache_seconds)
+    return Customers(parts, parts, cache_seconds)
 
 
 def ask(asked: Customers, *names: str) -> None:
