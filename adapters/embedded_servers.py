@@ -178,6 +178,8 @@ class Valkey:
             "dir": _quoted(self.data),
             "appendonly": "yes",
             "appendfsync": "always",
+            # Its log is made anew each time it has doubled; from 64 MB on, that would be every few seconds under load.
+            "auto-aof-rewrite-min-size": "512mb",
             "aof-load-truncated": "yes",
             "save": '""',
             "maxmemory-policy": "noeviction",

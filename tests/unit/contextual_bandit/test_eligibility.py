@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextual_bandit.eligibility import (
+    KILLED,
     MOST_RULES,
     NO_RULES,
     REASONS,
@@ -294,7 +295,9 @@ def test_gates_stand_in_the_order_of_their_reasons() -> None:
     for of_offer, of_situation in mending:
         offer, situation = replace(offer, **of_offer), replace(situation, **of_situation)
         found.append(reason(offer, situation, loop_rules))
-    assert found == [*(name.replace("CODE", "code") for name in REASONS), None]
+    # The first is of kill switches, which stand before the gates.
+    assert REASONS[0] == KILLED
+    assert found == [*(name.replace("CODE", "code") for name in REASONS[1:]), None]
 
 
 # What is refused
