@@ -304,12 +304,18 @@ class VowpalPolicy:
             return Workspace(f"{arguments} -i {path}")
 
     def close(self) -> None:
-        """Give all memory back; cached offers must be finished before their workspace."""
+        """Give all memory back; cached offers must be finished before their workspace. Once more does nothing."""
+        if "_workspace" not in vars(self):
+            return
         if kept := self._offers.take_all():
             pylibvw.vw._finish_example_multi_ex(self._workspace, kept)
         if self._chosen is not None:
             self._chosen.close()
         self._workspace.finish()
+        # Its parts know it: only without them is it gone now, and not when cycles are looked for.
+        setting = self.setting
+        vars(self).clear()
+        self.setting = setting
 
     def _parse(self, lines: list[str], expected: int) -> list[Any]:
         examples: list[Any] = self._workspace._parse("\n".join(lines))

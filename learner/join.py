@@ -121,6 +121,9 @@ class Joiner:
                 self.state.spools.pop(event.payload["spool_id"], None)
         elif event.type == events.CONTROL:
             batch.controls.append(event)
+            if self.config.clock == "simulated":
+                # It has no moment of its own, and must not be taken for the first.
+                return
         if self.state.stream_time is None or time > self.state.stream_time:
             self.state.stream_time = time
 

@@ -129,7 +129,7 @@ BAD_ARGUMENTS = {
     "--cb_explore_adf --cover 5": "cover",
     "--cb_explore_adf --rnd 1": "rnd",
     "--cb_explore_adf --cb_type dr": "dr",
-    "--ccb_explore_adf": "ccb_explore_adf",
+    "--ccb_explore_adf --squarecb": "squarecb",
     "--epsilon 0.1": "arguments",
     "--cb_explore_adf 'unclosed": "unclosed",
     "--help": "help",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -174,3 +176,18 @@ def test_affinities_that_share_an_object_count_as_those_that_do_not(policy: Vowp
 def test_equal_values_of_other_types_are_other_features() -> None:
     lines = [shared_line(Context({"H": {"new": value}})) for value in (True, 1.0, "1.0", True)]
     assert lines == ["shared |H new=true", "shared |H new", "shared |H new=1.0", "shared |H new=true"]
+
+
+@pytest.mark.parametrize("arguments", ["--cb_explore_adf", "--ccb_explore_adf", "--cb_explore_adf --cb_type dm"])
+def test_a_closed_policy_is_gone_at_once(arguments: str) -> None:
+    """Not when the collector comes: a workspace holds megabytes, and long-running processes collect rarely."""
+    policy = VowpalPolicy(arguments)
+    known = weakref.ref(policy)
+    gc.disable()
+    try:
+        policy.close()
+        policy.close()
+        del policy
+        assert known() is None
+    finally:
+        gc.enable()
