@@ -22,6 +22,8 @@ CATEGORIES = ("soup", "ice_cream", "rainwear", "garden", "coffee", "pet_food", "
 REGION = "bench-town"
 TRAINING_DECISIONS = 1000
 TRAINING_SECONDS = 60.0
+# Services swap a published model in within one second.
+SWAP_SECONDS = 1.5
 
 
 def rank_bodies(**more: Any) -> list[dict[str, Any]]:
@@ -73,13 +75,19 @@ def prepare(installation: Installation, port: int) -> None:
                 if draw.random() < 0.1:
                     call("POST", "/v1/reward", {"decision_id": decision["decision_id"], "value": 1.0})
         deadline = time.monotonic() + TRAINING_SECONDS
-        while client.get("/v1/loops/default").raise_for_status().json()["status"]["open"]:
+        while not _is_trained(client.get("/v1/loops/default").raise_for_status().json()["status"]):
             if time.monotonic() > deadline:
-                raise CannotMeasure("the training decisions did not close")
+                raise CannotMeasure("the training decisions were not learned")
             time.sleep(0.2)
+        time.sleep(SWAP_SECONDS)
         answer = call("POST", "/v1/rank", bodies[0])
         if len(answer["ranking"]) != ACTIVE or answer["snapshot_id"].endswith("-0"):
             raise CannotMeasure(f"{len(answer['ranking'])} offers ranked by {answer['snapshot_id']}")
+
+
+def _is_trained(status: Mapping[str, Any]) -> bool:
+    """Whether all training decisions were learned, and a model of some of them is published."""
+    return status["interactions"] >= TRAINING_DECISIONS and not status["snapshot_id"].endswith("-0")
 
 
 def offer_body(number: int) -> dict[str, Any]:
