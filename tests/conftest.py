@@ -35,6 +35,7 @@ hypothesis_settings.load_profile("offerloop")
 SHARING_SERVERS = ("clients", "loop", "personalizer", "ports", "web")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Keep files together when tests run in several processes, and folders whose tests share servers."""
     tests = Path(__file__).parent
