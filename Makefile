@@ -30,7 +30,7 @@ check: setup  ## format, lint, types, import contracts
 	$(BIN)/lint-imports --cache-dir $(VENV)/import-linter-cache
 
 test: setup  ## every test, in two processes; starts and stops its own stores
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadscope $(ARGS)
 
 demo: setup  ## the whole loop on published retail data (ARGS="--exit --seed 2")
 	@$(BIN)/offerloop demo $(ARGS)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from xdist.scheduler import LoadScopeScheduling
 
 from adapters.embedded import join
 from adapters.installation import Installation, open_installation
@@ -35,15 +36,17 @@ hypothesis_settings.load_profile("offerloop")
 SHARING_SERVERS = ("clients", "loop", "personalizer", "ports", "web")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """Keep files together when tests run in several processes, and folders whose tests share servers."""
-    tests = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(tests):
-            place = item.path.relative_to(tests)
-            group = place.parts[0] if place.parts[0] in SHARING_SERVERS else place.as_posix()
-            item.add_marker(pytest.mark.xdist_group(group))
+class ByServers(LoadScopeScheduling):
+    """Shares files out among processes; the files of folders whose tests share servers stay together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        folder = file.removeprefix("tests/").split("/", 1)[0]
+        return folder if folder in SHARING_SERVERS else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
+    return ByServers(config, log)
 
 
 MakeDecision = Callable[..., Decision]
