@@ -283,7 +283,7 @@ class VowpalPolicy:
     def reopen(self, more: str) -> None:
         """Go on, with further arguments, from what was learned."""
         model = self.save()
-        self.close()
+        self._finish()
         self._workspace = self._open(model, more)
         self._offers = OfferExamples(self._workspace, self._action_example, keeps=self._caches)
 
@@ -304,18 +304,23 @@ class VowpalPolicy:
             return Workspace(f"{arguments} -i {path}")
 
     def close(self) -> None:
-        """Give all memory back; cached offers must be finished before their workspace. Once more does nothing."""
+        """Give all memory back; once more does nothing."""
         if "_workspace" not in vars(self):
             return
-        if kept := self._offers.take_all():
-            pylibvw.vw._finish_example_multi_ex(self._workspace, kept)
-        if self._chosen is not None:
-            self._chosen.close()
-        self._workspace.finish()
+        self._finish()
         # Its parts know it: only without them is it gone now, and not when cycles are looked for.
         setting = self.setting
         vars(self).clear()
         self.setting = setting
+
+    def _finish(self) -> None:
+        """End the workspace; cached offers must be finished before it."""
+        if kept := self._offers.take_all():
+            pylibvw.vw._finish_example_multi_ex(self._workspace, kept)
+        if self._chosen is not None:
+            self._chosen.close()
+            self._chosen = None
+        self._workspace.finish()
 
     def _parse(self, lines: list[str], expected: int) -> list[Any]:
         examples: list[Any] = self._workspace._parse("\n".join(lines))

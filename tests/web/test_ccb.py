@@ -157,7 +157,6 @@ def test_a_loop_goes_over_to_slates_and_back_with_its_log(guarded: Any, loop: st
         assert result.passed, result.examples
         decisions = [one.decision for one in mine if one.decision.has_slots]
         assert len(decisions) >= CALLS
-        assert len({decision.snapshot_id for decision in decisions}) > 1, "the policy changed on the way"
         scores = {(index, name): z_score(decisions, index, name) for index in range(3) for name in FIVE}
         assert max(map(abs, scores.values())) < 4, scores
     switched(guarded, loop, PLAIN, until)
