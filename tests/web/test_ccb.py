@@ -148,6 +148,9 @@ def test_a_loop_goes_over_to_slates_and_back_with_its_log(guarded: Any, loop: st
         closed(guarded, loop, until, start + CALLS // 2)
     probe = {"loop": loop, "candidates": INLINE, "slots": DRAWER}
     until(lambda: likeliest(called(guarded.url, "/v1/rank", [probe])[0], 0) == "a", seconds=20)
+    # By the policy that has learned, however fast the others were.
+    ranked(guarded, loop, range(100 + CALLS, 120 + CALLS))
+    closed(guarded, loop, until, 120 + CALLS)
     replayed = guarded.command("replay", "--loop", loop, "--verify")
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
     assert "equal         true" in replayed.stdout
@@ -157,6 +160,7 @@ def test_a_loop_goes_over_to_slates_and_back_with_its_log(guarded: Any, loop: st
         assert result.passed, result.examples
         decisions = [one.decision for one in mine if one.decision.has_slots]
         assert len(decisions) >= CALLS
+        assert len({decision.snapshot_id for decision in decisions}) > 1, "the policy changed on the way"
         scores = {(index, name): z_score(decisions, index, name) for index in range(3) for name in FIVE}
         assert max(map(abs, scores.values())) < 4, scores
     switched(guarded, loop, PLAIN, until)
