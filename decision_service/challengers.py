@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import cast
 
 from adapters.snapshots import SnapshotStore, policy_key
 from adapters.telemetry import ServiceMetrics
@@ -14,6 +13,7 @@ from contextual_bandit.decide import ServingPolicy
 from contextual_bandit.holdout import in_holdout
 from contextual_bandit.loops import Challenger, LoopConfig
 from contextual_bandit.vowpal import VowpalPolicy
+from decision_service.retired import Retired
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +22,13 @@ class Challengers:
     """Policies of challengers with a share, by loop and name; one without a published model is not here yet."""
 
     def __init__(
-        self, snapshots: SnapshotStore, metrics: ServiceMetrics, warm: Callable[[VowpalPolicy], None]
+        self, snapshots: SnapshotStore, metrics: ServiceMetrics, warm: Callable[[VowpalPolicy], None],
+        retired: Retired,
     ) -> None:  # fmt: skip
         self._snapshots = snapshots
         self._metrics = metrics
         self._warm = warm
+        self._retired = retired
         self._policies: dict[tuple[str, str], ServingPolicy] = {}
         # By policy: the announced snapshot and the arguments that were looked at last.
         self._looked: dict[tuple[str, str], tuple[str | None, str]] = {}
@@ -46,7 +48,7 @@ class Challengers:
         wanted = {(config.loop, one.name): one for config in loops for one in config.challengers if one.share > 0}
         for key in [key for key in self._looked if key not in wanted]:
             self._looked.pop(key)
-            await self._put(key, None)
+            self._put(key, None)
         for key, challenger in wanted.items():
             announced = versions.get(f"snapshot:{policy_key(*key)}")
             if full:
@@ -61,7 +63,7 @@ class Challengers:
         snapshot = await asyncio.to_thread(lambda: self._snapshots.newest(loop, published=True, challenger=name))
         if snapshot is None or snapshot.arguments != challenger.arguments:
             # Not trained yet, or not under the arguments of now: the loop's own policy decides meanwhile.
-            await self._put(key, None)
+            self._put(key, None)
             return
         serving = self._policies.get(key)
         if serving is not None and serving.snapshot_id == snapshot.snapshot_id:
@@ -72,16 +74,16 @@ class Challengers:
         except (RuntimeError, ValueError):
             # Nobody else waits for a challenger: not the loops' own policies, nor kill switches.
             log.exception("a challenger cannot be loaded", extra={"loop": loop, "challenger": name})
-            await self._put(key, None)
+            self._put(key, None)
             return
-        await self._put(key, ServingPolicy(policy, snapshot.policy_id, snapshot.snapshot_id))
+        self._put(key, ServingPolicy(policy, snapshot.policy_id, snapshot.snapshot_id))
 
-    async def _put(self, key: tuple[str, str], fresh: ServingPolicy | None) -> None:
-        """Swap a policy between two requests, and free the one before it."""
+    def _put(self, key: tuple[str, str], fresh: ServingPolicy | None) -> None:
+        """Swap a policy between two requests, and let the one before it go."""
         before = self._policies.pop(key, None)
         if fresh is not None:
             self._policies[key] = fresh
             self._metrics.swaps.labels(policy_key(*key)).inc()
             log.info("swapped in", extra={"loop": key[0], "challenger": key[1], "snapshot_id": fresh.snapshot_id})
         if before is not None:
-            await asyncio.to_thread(cast("VowpalPolicy", before.policy).close)
+            self._retired.add(before)

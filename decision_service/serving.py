@@ -33,6 +33,8 @@ from contextual_bandit.vowpal import VowpalPolicy, policy_id
 from decision_service.access import Access
 from decision_service.challengers import Challengers
 from decision_service.held import PRECOMPUTED, Catalogue, Precomputed, make_catalogue, same_where_equal
+from decision_service.problems import not_found
+from decision_service.retired import Retired
 
 log = logging.getLogger(__name__)
 FULL_LOOK_EVERY = 40
@@ -67,7 +69,8 @@ class Serving:
         self.killed = Killed()
         self._rules: Mapping[str, LoopRules] = {}
         self.policies: dict[str, ServingPolicy] = {}
-        self._challengers = Challengers(sources.snapshots, metrics, self._warm)
+        self.retired = Retired()
+        self._challengers = Challengers(sources.snapshots, metrics, self._warm, self.retired)
         self._sources = sources
         self._client = client
         self._access = access
@@ -115,6 +118,8 @@ class Serving:
                 loops = await asyncio.to_thread(self._sources.loops.all)
                 self._rules = {config.loop: prepare_rules(config.rules) for config in loops if config.rules}
                 self.loops = same_where_equal(self.loops, {config.loop: config for config in loops})
+                for name in self.policies.keys() - self.loops.keys():
+                    self.retired.add(self.policies.pop(name))
                 self._seen["loops"] = versions.get("loops", "")
             if self._changed(versions, "catalogue"):
                 offers = await asyncio.to_thread(self._sources.catalogue.all)
@@ -136,6 +141,7 @@ class Serving:
                     announced = await asyncio.to_thread(self._sources.snapshots.newest_published_id, loop)
                 await self._swap(loop, announced)
             await self._challengers.refresh(self.loops.values(), versions, full=full)
+            await self.retired.free()
             self._is_loaded = True
             await self._tell()
 
@@ -181,10 +187,16 @@ class Serving:
         return self.regions.get(region)
 
     def policy_for(self, loop: LoopConfig, customer_id: str | None) -> ServingPolicy:
-        """What decides for a customer now: the loop's own policy, a challenger, or while it is killed the baseline."""
+        """What decides for a customer now: the loop's own policy, a challenger, or while it is killed the baseline.
+
+        Raises:
+            Problem: 404, the loop was deleted since its settings were read.
+        """
         if loop.loop in self.killed.loops:
             return stand_in(loop)
-        own = self.policies[loop.loop]
+        own = self.policies.get(loop.loop)
+        if own is None:
+            raise not_found("loop", loop.loop)
         if loop.challengers:
             return self._challengers.deciding(loop, customer_id) or own
         return own
@@ -209,7 +221,7 @@ class Serving:
         self._metrics.swaps.labels(loop).inc()
         log.info("swapped in", extra={"loop": loop, "snapshot_id": fresh.snapshot_id})
         if serving is not None:
-            await asyncio.to_thread(cast("VowpalPolicy", serving.policy).close)
+            self.retired.add(serving)
 
     def _load(self, loop: str) -> ServingPolicy:
         snapshot = self._sources.snapshots.newest(loop, published=True)

@@ -31,6 +31,8 @@ SETTINGS: dict[str, Any] = {
     "exploration_floor": FLOOR, "grace_seconds": 0.2, "export_frequency_seconds": 1, "reward": {"wait_seconds": 1.0},
 }  # fmt: skip
 CALLS, CAP = 400, 60
+# Some 25 of 400 are expected of the least likely: such a count is skewed, and exceeds 4 standard errors once in 5,000.
+MOST_ERRORS = 5.0
 FIVE = ["a", "b", "c", "d", "e"]
 INLINE = [{"offer_id": name, "features": {"category": name}} for name in FIVE]
 DRAWER = [
@@ -162,7 +164,7 @@ def test_a_loop_goes_over_to_slates_and_back_with_its_log(guarded: Any, loop: st
         assert len(decisions) >= CALLS
         assert len({decision.snapshot_id for decision in decisions}) > 1, "the policy changed on the way"
         scores = {(index, name): z_score(decisions, index, name) for index in range(3) for name in FIVE}
-        assert max(map(abs, scores.values())) < 4, scores
+        assert max(map(abs, scores.values())) < MOST_ERRORS, scores
     switched(guarded, loop, PLAIN, until)
     answers = ranked(guarded, loop, range(CALLS + 100, CALLS + 110))
     assert all(slot["propensity"] for answer in answers for slot in answer["slots"])
@@ -206,4 +208,4 @@ def test_caps_hold_under_many_calls_at_once_and_propensities_stay_exact(
         )  # fmt: skip
         whole = [decision for decision in decisions if not any(slot.removed for slot in decision.slots)]
         assert len(whole) > 40
-        assert all(abs(z_score(whole, index, name)) < 4 for index in range(3) for name in capped + free)
+        assert all(abs(z_score(whole, index, name)) < MOST_ERRORS for index in range(3) for name in capped + free)

@@ -1,4 +1,4 @@
-"""Kill switches are gone by while something large is loaded, and nothing lost keeps one from being seen."""
+"""What a service holds: kill switches while something large is loaded, and policies until nobody uses them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from adapters.kill_switches import Killed, KillSwitch
+from contextual_bandit.decide import ServingPolicy
+from contextual_bandit.loops import LoopConfig
+from contextual_bandit.types import Action, Context, PolicySnapshot
+from contextual_bandit.vowpal import VowpalPolicy
 from decision_service.access import Access
+from decision_service.problems import Problem
+from decision_service.retired import Retired
 from decision_service.serving import Serving, Sources
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -41,9 +49,11 @@ class Versions:
 
 
 class Stores:
-    """Sources of which the catalogue can be slow, and the kill switches change."""
+    """Sources of which the catalogue can be slow, and loops, snapshots and kill switches change."""
 
     def __init__(self) -> None:
+        self.loops: list[LoopConfig] = []
+        self.snapshot: PolicySnapshot | None = None
         self.may_load = threading.Event()
         self.may_load.set()
         self.on: list[KillSwitch] = []
@@ -54,8 +64,10 @@ class Stores:
             return []
 
         empty = SimpleNamespace(all=list, live=list, get=lambda _: None)
+        loops = SimpleNamespace(all=lambda: list(self.loops))
+        snapshots = SimpleNamespace(newest=lambda *_, **__: self.snapshot)
         switches = SimpleNamespace(on=lambda: list(self.on))
-        found = (SimpleNamespace(all=offers), empty, empty, empty, empty, empty, switches)
+        found = (SimpleNamespace(all=offers), loops, empty, snapshots, empty, empty, switches)
         return Sources(*cast("tuple[Any, Any, Any, Any, Any, Any, Any]", found))
 
 
@@ -84,5 +96,62 @@ def test_a_switch_is_seen_while_the_catalogue_is_loaded_and_when_its_notice_was_
         stores.on = []
         await holds(lambda: not serving.killed.loops)
         await serving.stop()
+
+    asyncio.run(go())
+
+
+ACTIONS = [Action("a", {}), Action("b", {})]
+
+
+def is_usable(serving: ServingPolicy) -> bool:
+    """Whether a call that has it can still draw from it."""
+    try:
+        return len(serving.policy.distribution(Context({}), ACTIONS)) == len(ACTIONS)
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def test_a_policy_stays_usable_for_a_while_after_it_was_let_go() -> None:
+    async def go() -> None:
+        retired = Retired(keep_seconds=0.1)
+        let_go = ServingPolicy(VowpalPolicy(LoopConfig("homepage").setting), "p", "s")
+        retired.add(let_go)
+        await retired.free()
+        assert is_usable(let_go)
+        await asyncio.sleep(0.11)
+        await retired.free()
+        assert not is_usable(let_go)
+
+    asyncio.run(go())
+
+
+def test_what_is_swapped_out_or_of_a_deleted_loop_is_let_go_and_still_usable_by_calls_under_way() -> None:
+    async def go() -> None:
+        versions, stores = Versions(), Stores()
+        stores.loops = [LoopConfig("homepage"), LoopConfig("cart")]
+        swaps = SimpleNamespace(swaps=SimpleNamespace(labels=lambda *_: SimpleNamespace(inc=lambda: None)))
+        serving = Serving(stores.sources(), cast("Any", versions), Access(None), cast("Any", swaps), 10.0)
+        serving.retired = Retired(keep_seconds=0.1)
+        await serving.refresh()
+        homepage, cart = stores.loops
+        first, other = serving.policy_for(homepage, None), serving.policy_for(cart, None)
+        stores.loops = [homepage]
+        stores.snapshot = PolicySnapshot(
+            "homepage-g1-9", "homepage", first.policy_id, 1, 9, NOW, None, homepage.arguments, 0.0, 1.0,
+            cast("VowpalPolicy", first.policy).save(), "",
+        )  # fmt: skip
+        versions.found |= {b"loops": b"1", b"snapshot:homepage": b"homepage-g1-9"}
+        await serving.refresh()
+        second = serving.policy_for(homepage, None)
+        assert second.snapshot_id == "homepage-g1-9"
+        assert is_usable(first), "a call that began with it may draw again"
+        assert is_usable(other)
+        with pytest.raises(Problem, match="cart"):
+            serving.policy_for(cart, None)
+        await asyncio.sleep(0.11)
+        await serving.refresh()
+        assert not is_usable(first)
+        assert not is_usable(other)
+        assert is_usable(second)
 
     asyncio.run(go())
