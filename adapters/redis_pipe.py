@@ -29,6 +29,8 @@ class RedisPipe(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._asked: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self._received = b""
+        # Commands of this turn of the event loop.
+        self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -70,7 +72,9 @@ class RedisPipe(asyncio.Protocol):
         if self._transport is None:
             future.set_exception(RedisConnectionError("the connection is closed"))
             return future
-        self._transport.write(command)
+        self._out.append(command)
+        if len(self._out) == 1:
+            self._loop.call_soon(self._send)
         self._asked.append((self._loop.time(), future))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout, self._check_time)
@@ -102,6 +106,12 @@ class RedisPipe(asyncio.Protocol):
         """The server, or the network, hung up."""
         self._break(RedisConnectionError(f"the connection was lost: {exc!r}"))
 
+    def _send(self) -> None:
+        """Send what was asked in one turn of the event loop in one piece: each piece wakes the server, which syncs."""
+        out, self._out = self._out, []
+        if self._transport is not None and out:
+            self._transport.write(b"".join(out))
+
     def _give(self, answer: Any) -> None:
         _, future = self._asked.popleft()
         if future.done():
@@ -127,6 +137,7 @@ class RedisPipe(asyncio.Protocol):
             transport.abort()
         if self._watch is not None:
             self._watch.cancel()
+        self._out = []
         waiting, self._asked = self._asked, deque()
         for _, future in waiting:
             if not future.done():

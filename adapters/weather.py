@@ -124,18 +124,21 @@ class WeatherBook:
         self._region_of = region_of
         self._open_meteo = open_meteo
         self._wait_seconds = wait_seconds
-        self._memory = Remembered[Place, tuple[Observation | None, Source]](MOST_REMEMBERED, clock)
+        # By region and quarter of an hour since 1970.
+        self._memory = Remembered[tuple[str, float], tuple[Observation | None, Source]](MOST_REMEMBERED, clock)
 
     async def at(self, region: str | None, moment: datetime) -> tuple[Observation | None, Source]:
         """The observation and the provider it came from; None and "missing" when no provider has one."""
-        if region is None or not REGION_NAME.fullmatch(region):
+        if region is None:
             return None, "missing"
-        place = (region, datetime.fromtimestamp(moment.timestamp() // QUARTER_SECONDS * QUARTER_SECONDS, UTC))
-        known = self._memory.get(place)
+        quarter = moment.timestamp() // QUARTER_SECONDS
+        known = self._memory.get((region, quarter))
         if known:
             return known[0]
-        found, everyone_answered = await self._ask(place)
-        self._memory.put(place, found, REMEMBERED_SECONDS if everyone_answered else RETRY_SECONDS)
+        if not REGION_NAME.fullmatch(region):
+            return None, "missing"
+        found, everyone_answered = await self._ask((region, datetime.fromtimestamp(quarter * QUARTER_SECONDS, UTC)))
+        self._memory.put((region, quarter), found, REMEMBERED_SECONDS if everyone_answered else RETRY_SECONDS)
         return found
 
     async def close(self) -> None:

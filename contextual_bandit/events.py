@@ -48,7 +48,16 @@ class BadEvent(ValueError):
 
 def encode(event_type: str, time: datetime, payload: Mapping[str, Any], *, spooled_at: datetime | None = None) -> bytes:
     """The bytes of a message; its id is given by the stream."""
-    envelope: dict[str, Any] = {"v": SCHEMA_VERSION, "type": event_type, "time": to_text(time), "payload": payload}
+    return _written(event_type, to_text(time), payload, spooled_at)
+
+
+def encode_decision(payload: Mapping[str, Any]) -> bytes:
+    """The bytes of a decision's message, as of ``encode``; ``payload`` has its moment in words already."""
+    return _written(DECISION, payload["occurred_at"], payload, None)
+
+
+def _written(event_type: str, time: str, payload: Mapping[str, Any], spooled_at: datetime | None) -> bytes:
+    envelope: dict[str, Any] = {"v": SCHEMA_VERSION, "type": event_type, "time": time, "payload": payload}
     if spooled_at is not None:
         envelope["spooled_at"] = to_text(spooled_at)
     return orjson.dumps(envelope)

@@ -43,16 +43,20 @@ class Challengers:
             return None
         return self._policies.get((loop.loop, name))
 
-    async def refresh(self, loops: Iterable[LoopConfig], versions: Mapping[str, str], *, full: bool = False) -> None:
-        """Load what was announced of challengers that have a share, and let go of the others."""
+    async def refresh(
+        self, loops: Iterable[LoopConfig], versions: Mapping[str, str], newest: Mapping[str, str] | None = None
+    ) -> None:
+        """Load what was announced of challengers that have a share, and let go of the others.
+
+        ``newest`` are snapshots by policy, where PostgreSQL was asked for them.
+        """
         wanted = {(config.loop, one.name): one for config in loops for one in config.challengers if one.share > 0}
         for key in [key for key in self._looked if key not in wanted]:
             self._looked.pop(key)
             self._put(key, None)
         for key, challenger in wanted.items():
-            announced = versions.get(f"snapshot:{policy_key(*key)}")
-            if full:
-                announced = await asyncio.to_thread(self._snapshots.newest_published_id, *key)
+            name = policy_key(*key)
+            announced = versions.get(f"snapshot:{name}") if newest is None else newest.get(name)
             look = (announced, challenger.arguments)
             if self._looked.get(key) != look:
                 await self._load(key, challenger)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,6 +34,7 @@ from contextual_bandit.types import Action, Decision, Distribution, Removed
 from decision_service.candidates import asked, unknown_ids
 from decision_service.checks import RepeatedId, check_size, check_time, hash_request, repeated_id
 from decision_service.circumstances import Circumstances
+from decision_service.fresh_ids import FreshIds
 from decision_service.held import Candidate, Catalogue
 from decision_service.inside_draws import REFUSED, InsideDraws, draws_of
 from decision_service.logged_decisions import LoggedDecisions
@@ -113,6 +113,7 @@ class Ranker:
         self._sticky = StickySessions(client, writer, engine, decided_ttl_seconds)
         self.logged = LoggedDecisions(client, writer, engine, decided_ttl_seconds)
         self._sent = SentContexts()
+        self._fresh_ids = FreshIds()
 
     async def rank(self, request: RankIn, field: str = "") -> Decision:
         """Decide and log one call; a repeated id gets its stored decision.
@@ -183,7 +184,7 @@ class Ranker:
         if excluded:
             removed += tuple(Removed(offer_id, EXCLUDED) for offer_id in excluded)
         moment = Moment(
-            request.decision_id or fresh_id(), request.customer_id, now, occurred_at,
+            request.decision_id or self._fresh_ids.next(), request.customer_id, now, occurred_at,
             request.defer_activation, request_hash,
         )  # fmt: skip
         choice = Choice(context, outlook.actions, removed, outlook.fallback, sources, sent.dropped)
@@ -254,7 +255,7 @@ class Ranker:
             if prepared.inside is not None and self._writer.is_away:
                 prepared = Prepared(prepared.inside.without_units())
             decision = prepared.decision
-            message = events.encode(events.DECISION, decision.occurred_at, prepared.payload())
+            message = events.encode_decision(prepared.payload())
             try:
                 logged = await self._writer.log_decision(
                     decision.loop, decision.decision_id, message, decision.request_hash, self._ttl, prepared.limited,
@@ -279,13 +280,6 @@ class Ranker:
         if name not in self._serving.policies:
             raise Problem(503, "Not ready", f"the policy of loop {name!r} is not loaded yet")
         return config
-
-
-def fresh_id() -> str:
-    """A random UUID (version 4), as the standard library writes it; made with less ado."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def _limited(loop: LoopConfig, catalogue: Catalogue, prepared: Prepared, candidates: Sequence[Candidate]) -> Prepared:

@@ -22,6 +22,7 @@ from adapters.precomputed import PrecomputedStore, precomputed_key
 from adapters.regions import RegionStore
 from adapters.snapshots import SnapshotStore
 from adapters.streams import VERSIONS_KEY
+from adapters.table_marks import Marks, TableMarks
 from adapters.telemetry import ServiceMetrics
 from contextual_bandit.actions import offer_features
 from contextual_bandit.decide import ServingPolicy, stand_in
@@ -53,6 +54,7 @@ class Sources:
     regions: RegionStore
     precomputed: PrecomputedStore
     kill_switches: KillSwitchStore
+    marks: TableMarks
 
 
 class Serving:
@@ -77,6 +79,7 @@ class Serving:
         self._metrics = metrics
         self._poll_seconds = poll_seconds
         self._seen: dict[str, str] = {}
+        self._marks = Marks({}, {})
         self._refreshing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._worker = LiveWorker(client)
@@ -88,7 +91,7 @@ class Serving:
 
     async def start(self) -> None:
         """Load everything once, then follow changes."""
-        await self.refresh()
+        await self.refresh(full=True)
         self._tasks = [
             asyncio.create_task(self._follow(), name="serving"),
             asyncio.create_task(self._follow_switches(), name="kill-switches"),
@@ -106,12 +109,13 @@ class Serving:
     async def refresh(self, *, full: bool = False) -> None:
         """Load what has changed since the last look; a failed part is tried again at the next look.
 
-        With ``full`` everything is read again: a notice may have been lost between a commit and its announcement.
+        With ``full`` what stands in PostgreSQL is asked for too: a notice may have been lost between a commit and its
+        announcement.
         """
         await self._refresh_switches(full=full)
         async with self._refreshing:
             if full:
-                self._seen.clear()
+                await self._look_for_changes()
             raw = cast("dict[bytes, bytes]", await self._client.hgetall(VERSIONS_KEY))
             versions = {name.decode(): value.decode() for name, value in raw.items()}
             if self._changed(versions, "loops"):
@@ -136,14 +140,20 @@ class Serving:
                 self._seen["keys"] = versions.get("keys", "")
             await self._refresh_precomputed(versions)
             for loop in self.loops:
-                announced = versions.get(f"snapshot:{loop}")
-                if full:
-                    announced = await asyncio.to_thread(self._sources.snapshots.newest_published_id, loop)
-                await self._swap(loop, announced)
-            await self._challengers.refresh(self.loops.values(), versions, full=full)
+                newest = self._marks.snapshots.get(loop) if full else versions.get(f"snapshot:{loop}")
+                await self._swap(loop, newest)
+            await self._challengers.refresh(self.loops.values(), versions, self._marks.snapshots if full else None)
             await self.retired.free()
             self._is_loaded = True
             await self._tell()
+
+    async def _look_for_changes(self) -> None:
+        """Have read again whatever was written since the last such look, told or not."""
+        marks = await asyncio.to_thread(self._sources.marks.read)
+        for name in marks.tables.keys() | self._marks.tables.keys():
+            if marks.tables.get(name) != self._marks.tables.get(name):
+                self._seen.pop(name, None)
+        self._marks = marks
 
     async def _refresh_switches(self, *, full: bool = False) -> None:
         """Go by the kill switches as they are now; it waits for nothing that is loaded meanwhile, however large."""

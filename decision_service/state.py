@@ -21,6 +21,7 @@ from adapters.snapshots import SnapshotStore
 from adapters.spool import Spool
 from adapters.stream_writer import StreamWriter
 from adapters.streams import connect_async
+from adapters.table_marks import TableMarks
 from adapters.telemetry import ServiceMetrics
 from adapters.unit_counts import UnitCounts
 from adapters.weather import Place, WeatherBook, WeatherTable
@@ -60,6 +61,7 @@ async def open_service(settings: Settings, metrics: ServiceMetrics) -> AsyncIter
         sources = Sources(
             OfferCatalogue(engine, sync), LoopStore(engine, sync), KeyStore(engine, sync), SnapshotStore(engine, sync),
             RegionStore(engine, sync), PrecomputedStore(engine, sync), KillSwitchStore(engine, sync),
+            TableMarks(engine),
         )  # fmt: skip
         access = Access(settings.admin_key.get_secret_value() if settings.admin_key else None)
         serving = Serving(sources, client, access, metrics, settings.snapshot_poll_seconds)

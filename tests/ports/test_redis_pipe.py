@@ -42,8 +42,13 @@ def piped(installation: Installation) -> Piped[T]:
 class _Silent(asyncio.Transport):
     """Takes what is written, and says nothing."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Forget it."""
+        """Remember it."""
+        self.written.append(bytes(data))
 
     def abort(self) -> None:
         """Nobody is there."""
@@ -58,6 +63,26 @@ async def _read(pieces: Sequence[bytes]) -> list[Any]:
     found = await asyncio.gather(*asked, return_exceptions=True)
     pipe.close()
     return found
+
+
+def test_commands_of_one_turn_go_out_together_and_in_order() -> None:
+    async def go() -> None:
+        pipe, silent = RedisPipe(10.0), _Silent()
+        pipe._transport = silent
+        first = [encoded(b"SET", b"a", b"%d" % number) for number in range(3)]
+        asked = [pipe.ask(one) for one in first]
+        await asyncio.sleep(0)
+        asked.append(pipe.ask(encoded(b"GET", b"a")))
+        await asyncio.sleep(0)
+        assert silent.written == [b"".join(first), encoded(b"GET", b"a")]
+        asked.append(pipe.ask(encoded(b"GET", b"b")))
+        pipe.close()
+        await asyncio.sleep(0)
+        assert len(silent.written) == 2, "who hangs up sends nothing more"
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(one, RedisConnectionError) for one in found)
+
+    asyncio.run(go())
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, len(ANSWERS)])

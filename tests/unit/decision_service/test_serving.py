@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from adapters.kill_switches import Killed, KillSwitch
+from adapters.table_marks import Marks
 from contextual_bandit.decide import ServingPolicy
 from contextual_bandit.loops import LoopConfig
 from contextual_bandit.types import Action, Context, PolicySnapshot
@@ -57,6 +59,7 @@ class Stores:
         self.may_load = threading.Event()
         self.may_load.set()
         self.on: list[KillSwitch] = []
+        self.marks = Marks({}, {})
 
     def sources(self) -> Sources:
         def offers() -> list[Any]:
@@ -67,8 +70,9 @@ class Stores:
         loops = SimpleNamespace(all=lambda: list(self.loops))
         snapshots = SimpleNamespace(newest=lambda *_, **__: self.snapshot)
         switches = SimpleNamespace(on=lambda: list(self.on))
-        found = (SimpleNamespace(all=offers), loops, empty, snapshots, empty, empty, switches)
-        return Sources(*cast("tuple[Any, Any, Any, Any, Any, Any, Any]", found))
+        marks = SimpleNamespace(read=lambda: self.marks)
+        found = (SimpleNamespace(all=offers), loops, empty, snapshots, empty, empty, switches, marks)
+        return Sources(*cast("tuple[Any, Any, Any, Any, Any, Any, Any, Any]", found))
 
 
 async def holds(check: Callable[[], bool]) -> None:
@@ -95,6 +99,31 @@ def test_a_switch_is_seen_while_the_catalogue_is_loaded_and_when_its_notice_was_
         await holds(lambda: serving.catalogue.version == 1)
         stores.on = []
         await holds(lambda: not serving.killed.loops)
+        await serving.stop()
+
+    asyncio.run(go())
+
+
+def test_what_was_written_and_never_told_is_found_by_a_full_look_which_reads_nothing_else_again() -> None:
+    async def go() -> None:
+        versions, stores = Versions(), Stores()
+        read: list[str] = []
+        sources = stores.sources()
+        told = SimpleNamespace(all=lambda: read.append("loops") or list(stores.loops))
+        swaps = SimpleNamespace(swaps=SimpleNamespace(labels=lambda *_: SimpleNamespace(inc=lambda: None)))
+        sources = replace(sources, loops=cast("Any", told))
+        serving = Serving(sources, cast("Any", versions), Access(None), cast("Any", swaps), 10.0)
+        stores.marks = Marks({"loops": "0:0", "catalogue": "0:0"}, {})
+        await serving.start()
+        await serving.refresh(full=True)
+        assert read == ["loops"], "nothing was written since"
+        stores.loops = [LoopConfig("homepage")]
+        await serving.refresh()
+        assert not serving.loops
+        stores.marks = Marks({"loops": "1:734", "catalogue": "0:0"}, {})
+        await serving.refresh(full=True)
+        assert list(serving.loops) == ["homepage"]
+        assert read == ["loops", "loops"]
         await serving.stop()
 
     asyncio.run(go())
