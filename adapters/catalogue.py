@@ -204,16 +204,19 @@ class LoopStore:
         self._client.hincrby(VERSIONS_KEY, "loops", 1)
 
     def delete(self, loop: str, actor: str, now: datetime) -> bool:
-        """Take a loop out; its log stays. False when there is none."""
+        """Take a loop out; its log stays, its challengers do not. False when there is none."""
         with self._engine.begin() as connection:
-            changed = connection.execute(
-                loops.update().where(loops.c.loop == loop, ~loops.c.deleted).values(deleted=True, updated_at=now)
-            ).rowcount
-            if changed:
+            query = select(loops.c.config).where(loops.c.loop == loop, ~loops.c.deleted).with_for_update()
+            record = connection.execute(query).scalar_one_or_none()
+            if record is not None:
+                # Whoever creates the loop again has none of them decide.
+                left = loop_record(replace(loop_from(record), challengers=()))
+                gone = {"config": left, "deleted": True, "updated_at": now}
+                connection.execute(loops.update().where(loops.c.loop == loop).values(gone))
                 audit(connection, now, actor, "loop.delete", loop, {})
-        if changed:
-            self._client.hincrby(VERSIONS_KEY, "loops", 1)
-        return bool(changed)
+        if record is not None:
+            self.announce()
+        return record is not None
 
     def get(self, loop: str, *, deleted: bool = False) -> LoopConfig | None:
         """One loop's settings; with ``deleted`` also those that a deleted loop had, whose log still stands."""

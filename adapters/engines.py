@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, inspect
+
+from adapters.tables import loops
 
 
 def make_engine(url: str) -> Engine:
@@ -20,6 +22,11 @@ def make_reader(url: str) -> Engine:
     the pool is made anew.
     """
     return create_engine(_with_driver(url), isolation_level="AUTOCOMMIT", pool_size=8, pool_reset_on_return=None)
+
+
+def is_migrated(engine: Engine) -> bool:
+    """Whether the database has this product's tables, of whatever revision."""
+    return inspect(engine).has_table(loops.name)
 
 
 def _with_driver(url: str) -> str:

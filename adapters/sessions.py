@@ -16,6 +16,8 @@ import redis.asyncio
 from adapters.streams import StreamReader, decided_key, loop_stream
 
 FIRST = "first"
+# For the script that logs: whatever session there is. No mark looks so.
+ANY = "*"
 _STANDS_FOR = "alias:"
 # Nothing changes when the caller's id is known already.
 _STAND_FOR = """
@@ -47,16 +49,28 @@ def session_key(loop: str, customer_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SessionMark:
-    """What is written with a decision that begins a session: the key, its value, and how long it is kept."""
+    """What is written with a decision that begins a session: the key, its value, and how long it is kept.
+
+    Nothing is written or logged unless the key holds ``before`` ("" is nothing), as it did when the customer's session
+    was looked up; None where nobody could say.
+    """
 
     key: str
     value: str
     keep_ms: int
+    before: str | None = None
+
+    def arguments(self) -> list[bytes]:
+        """As the script that logs takes it."""
+        before = ANY if self.before is None else self.before
+        return [before.encode(), self.value.encode(), b"%d" % self.keep_ms]
 
 
-def session_mark(loop: str, customer_id: str, decision_id: str, at_ms: int, keep_ms: int) -> SessionMark:
+def session_mark(
+    loop: str, customer_id: str, decision_id: str, at_ms: int, keep_ms: int, before: str | None = None
+) -> SessionMark:
     """The mark of a session that a decision begins at a moment (milliseconds since 1970)."""
-    return SessionMark(session_key(loop, customer_id), f"{at_ms} {decision_id}", keep_ms)
+    return SessionMark(session_key(loop, customer_id), f"{at_ms} {decision_id}", keep_ms, before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,11 @@ class Session:
     decision_id: str
     position: str
     message: bytes
+
+    @property
+    def value(self) -> str:
+        """What its key holds."""
+        return f"{self.at_ms} {self.decision_id}"
 
 
 class Sessions:

@@ -30,8 +30,8 @@ from contextual_bandit.limits import Draw
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 0.5
 DRAIN_BATCH = 500
-# The script's answer when the counts of units are not whole.
-COUNTS_LOST = 2
+# The script's answers when the counts of units are not whole, and when another session has begun.
+COUNTS_LOST, OTHER_SESSION = 2, 3
 
 # Redis names scripts by SHA-1; nothing secret rests on it.
 _SCRIPT = sha1(LOG_ONCE.encode(), usedforsecurity=False).hexdigest().encode()
@@ -64,6 +64,10 @@ class _Waiting(NamedTuple):
 
 class DrawUnknown(redis.RedisError):
     """The stream went away while a limited draw was on its way: what was drawn, if anything, only the log will tell."""
+
+
+class SessionBegun(RuntimeError):
+    """Since the customer's session was looked up another call has begun one: nothing was logged."""
 
 
 class UnitsUnknown(RuntimeError):
@@ -143,6 +147,7 @@ class StreamWriter:
 
         Raises:
             UnitsUnknown: the counts are lost; nothing was logged.
+            SessionBegun: the customer has another session by now; nothing was logged.
             DrawUnknown: the stream went away meanwhile; asking again with the same id tells what was drawn.
         """
         decided = decided_key(loop, decision_id)
@@ -150,6 +155,8 @@ class StreamWriter:
         known, stored_hash, position, *drawn = await self._enqueue(call)
         if known == COUNTS_LOST:
             raise UnitsUnknown("the counts of units are lost")
+        if known == OTHER_SESSION:
+            raise SessionBegun(f"another session of the customer on loop {loop!r} has begun")
         draws = events.draws_from(orjson.loads(drawn[0])) if drawn else ()
         return Logged(bool(known), stored_hash.decode(), position.decode(), draws)
 
@@ -184,13 +191,7 @@ class StreamWriter:
         return await future
 
     async def _ask_directly(self, call: Call) -> Any:
-        pipe = self._pipe_for(call)
-        answer = pipe.ask(encoded(*_command(call)))
-        if call.session is not None:
-            # After the decision that it is about; its reply says nothing.
-            with suppress(redis.RedisError):
-                await pipe.ask(encoded(*_session_command(call.session)))
-        return await answer
+        return await self._pipe_for(call).ask(encoded(*_command(call)))
 
     def _is_direct(self) -> bool:
         """Whether messages go out at once: nothing waits before them, and all was well."""
@@ -335,12 +336,7 @@ class StreamWriter:
         pipeline = self._client.pipeline(transaction=False)
         for call in calls:
             pipeline.execute_command(*_command(call))
-        # After the decisions that they are about; their replies say nothing.
-        for call in calls:
-            if call.session is not None:
-                pipeline.execute_command(*_session_command(call.session))
-        replies = await pipeline.execute(raise_on_error=False)
-        return replies[: len(calls)]
+        return await pipeline.execute(raise_on_error=False)
 
 
 def _command(call: Call) -> list[bytes]:
@@ -352,11 +348,10 @@ def _command(call: Call) -> list[bytes]:
     if call.limited is not None:
         keys += call.limited.keys()
         arguments.append(call.limited.argument())
+    if call.session is not None:
+        keys.append(call.session.key)
+        arguments += [b""] * (call.limited is None) + call.session.arguments()
     return [b"EVALSHA", _SCRIPT, b"%d" % len(keys), *[key.encode() for key in keys], *arguments]
-
-
-def _session_command(mark: SessionMark) -> list[bytes]:
-    return [b"SET", mark.key.encode(), mark.value.encode(), b"PX", b"%d" % mark.keep_ms]
 
 
 def _announcement(spool_id: str, group: Sequence[Spooled], *, is_open: bool) -> bytes:

@@ -31,12 +31,21 @@ SEEN_SECONDS = 400 * 86_400
 # from the rest and take the drawn offer's units, slot by slot; then log it and remember where. What an earlier slot
 # took or the slot must not show is gone first. contextual_bandit/limits.py has the same arithmetic. What was drawn
 # elsewhere is taken and logged, unless anything that it was drawn among is exhausted: then nothing is done but to say
-# what, whether it was drawn or not, since a refusal that depends on the draw would change its probabilities.
+# what, whether it was drawn or not, since a refusal that depends on the draw would change its probabilities. A decision
+# that begins a customer's session is logged only while the session is still the one (or none) that was looked up.
 LOG_ONCE = """
 local known = redis.call('HMGET', KEYS[2], 'hash', 'position')
 if known[1] then return {1, known[1], known[2]} end
-local message = ARGV[1]
-if ARGV[4] then
+local session = ARGV[5] and KEYS[#KEYS]
+if session and ARGV[5] ~= '*' and (redis.call('GET', session) or '') ~= ARGV[5] then return {3, '', ''} end
+local function log(message)
+  local position = redis.call('XADD', KEYS[1], '*', 'e', message)
+  redis.call('HSET', KEYS[2], 'hash', ARGV[2], 'position', position)
+  redis.call('EXPIRE', KEYS[2], ARGV[3])
+  if session then redis.call('SET', session, ARGV[6], 'PX', ARGV[7]) end
+  return position
+end
+if ARGV[4] and ARGV[4] ~= '' then
   if redis.call('EXISTS', KEYS[3]) == 0 then return {2, '', ''} end
   local spec = cjson.decode(ARGV[4])
   local now, seen = spec.now, spec.seen and KEYS[4] or nil
@@ -171,10 +180,7 @@ if ARGV[4] then
     for _, index in ipairs(spec.drawn) do
       if owners[index + 1] then take(owners[index + 1]) end
     end
-    local position = redis.call('XADD', KEYS[1], '*', 'e', message)
-    redis.call('HSET', KEYS[2], 'hash', ARGV[2], 'position', position)
-    redis.call('EXPIRE', KEYS[2], ARGV[3])
-    return {0, ARGV[2], position}
+    return {0, ARGV[2], log(ARGV[1])}
   end
   local taken, results = {}, {}
   for _, slot in ipairs(spec.slots) do
@@ -225,16 +231,9 @@ if ARGV[4] then
     results[#results + 1] = '[[' .. table.concat(listed, ',') .. '],' .. ((chosen or 0) - 1) .. ',' .. took .. ']'
   end
   local drawn = '[' .. table.concat(results, ',') .. ']'
-  message = string.sub(message, 1, -3) .. ',"limited":' .. drawn .. '}}'
-  local position = redis.call('XADD', KEYS[1], '*', 'e', message)
-  redis.call('HSET', KEYS[2], 'hash', ARGV[2], 'position', position)
-  redis.call('EXPIRE', KEYS[2], ARGV[3])
-  return {0, ARGV[2], position, drawn}
+  return {0, ARGV[2], log(string.sub(ARGV[1], 1, -3) .. ',"limited":' .. drawn .. '}}'), drawn}
 end
-local position = redis.call('XADD', KEYS[1], '*', 'e', message)
-redis.call('HSET', KEYS[2], 'hash', ARGV[2], 'position', position)
-redis.call('EXPIRE', KEYS[2], ARGV[3])
-return {0, ARGV[2], position}
+return {0, ARGV[2], log(ARGV[1])}
 """
 
 

@@ -12,8 +12,12 @@ from contextual_bandit.types import Aggregation, Clock, LateOutcomes, LearningMo
 
 DEFAULT_LOOP = "default"
 
-# For loops whose features are not known beforehand: all pairs of namespaces, scales normalised by Vowpal Wabbit.
-DEFAULT_ARGUMENTS = "--cb_explore_adf --squarecb --cb_type mtr --gamma_scale 10 --gamma_exponent 0.5 -q ::"
+# For loops whose features are not known beforehand: offers and affinities in pairs with everything, scales normalised
+# by Vowpal Wabbit (docs/decisions/0004-learning-setting.md).
+DEFAULT_ARGUMENTS = (
+    "--cb_explore_adf --squarecb --cb_type mtr --clip_p 1 --gamma_scale 300 --gamma_exponent 0.5 "
+    "--power_t 0.4 -l 0.5 -q O: -q A:"
+)
 
 
 NO_OFFER = "no-offer"

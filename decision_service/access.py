@@ -16,6 +16,7 @@ from adapters.keys import Role, fingerprint
 from decision_service.problems import Problem
 
 LOOK_SECONDS = 0.1
+KEY_HEADERS = "Authorization: Bearer KEY, or X-Api-Key"
 # What each role may do: calls name the least that they need.
 MAY: Mapping[Role, frozenset[Role]] = {
     "page": frozenset({"page"}),
@@ -61,8 +62,8 @@ class Access:
         if self.is_open and not is_local(request):
             raise Problem(403, "Forbidden", "no API key is configured, so only this machine is served")
 
-    def actor(self, request: Request, needed: Role) -> str:
-        """The caller's name for the audit log.
+    def actor(self, request: Request, needed: Role, headers: str = KEY_HEADERS) -> str:
+        """The caller's name for the audit log; ``headers`` tells one without a key where to put it.
 
         Raises:
             Problem: 401 without a valid key, 403 when its role does not suffice or the caller is elsewhere.
@@ -72,7 +73,7 @@ class Access:
             return "local"
         secret = _secret(request)
         if secret is None:
-            raise Problem(401, "Unauthorized", "an API key is needed: Authorization: Bearer KEY, or X-Api-Key")
+            raise Problem(401, "Unauthorized", f"an API key is needed: {headers}")
         mark = fingerprint(secret)
         if self._admin is not None and hmac.compare_digest(mark, self._admin):
             return "admin"

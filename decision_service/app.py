@@ -21,11 +21,15 @@ from adapters.settings import Settings, load_settings
 from adapters.telemetry import ServiceMetrics, start_logging
 from decision_service import (
     api,
+    audit_api,
     catalogue_api,
     evaluations_api,
     health,
     import_api,
     jobs_api,
+    model_api,
+    operations_api,
+    policies_api,
     privacy_api,
     problems,
     regions_api,
@@ -37,10 +41,11 @@ from decision_service.state import Service, open_service
 
 LARGEST_BODY = 8 * 1024 * 1024
 
-# Routes are tried in this order: those with a fixed last part come before those that take any.
+# Routes are tried in this order: those with a fixed last part come before those that take any. No router includes
+# another: the bodies of its routes would not be read strictly.
 ROUTERS = (
-    api.router, import_api.router, catalogue_api.router, privacy_api.router, regions_api.router, jobs_api.router,
-    evaluations_api.router,
+    api.router, import_api.router, model_api.router, operations_api.router, policies_api.router, catalogue_api.router,
+    privacy_api.router, regions_api.router, jobs_api.router, evaluations_api.router, audit_api.router,
     health.router,
 )  # fmt: skip
 

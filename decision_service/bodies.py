@@ -7,9 +7,11 @@ from typing import Any
 from adapters.records import loop_from, offer_from
 from contextual_bandit.features import BadFeature, check_identity, rebuild_features
 from contextual_bandit.loops import FeatureSchema, FeatureSpec, LoopConfig
+from contextual_bandit.reward import DIRECT
 from contextual_bandit.types import CustomerRecord, Offer
 from decision_service.catalogue_schemas import CustomerIn, OfferIn
 from decision_service.loop_schemas import FeatureSchemaIn, LoopIn
+from decision_service.problems import bad_field
 
 
 def offer_of(offer_id: str, body: OfferIn, path: str = "") -> Offer:
@@ -44,7 +46,18 @@ def customer_of(body: CustomerIn) -> CustomerRecord:
 
 
 def loop_of(loop: str, body: LoopIn) -> LoopConfig:
-    """A loop's settings from their body, without a schema."""
+    """A loop's settings from their body, without a schema.
+
+    Raises:
+        Problem: 400, a guardrail on a kind of outcome that the reward definition does not know: none is accepted, so
+            that the bound could never be broken. What is stored with such a bound can still be read.
+    """
+    for number, guardrail in enumerate(body.guardrails):
+        _, is_outcome, kind = guardrail.metric.partition("outcome:")
+        if is_outcome and kind != DIRECT and kind not in body.reward.kinds:
+            known = ", ".join(sorted({DIRECT, *body.reward.kinds}))
+            why = f"there are no outcomes of kind {kind!r}; the loop knows: {known}"
+            raise bad_field(f"guardrails.{number}.metric", guardrail.metric, why)
     return loop_from({**body.model_dump(), "loop": loop})
 
 

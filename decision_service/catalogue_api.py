@@ -14,7 +14,6 @@ from contextual_bandit.loops import DEFAULT_LOOP, FeatureSchema
 from contextual_bandit.profile import decode_profile
 from contextual_bandit.schema import check_schema
 from contextual_bandit.types import CustomerRecord
-from decision_service import model_api, operations_api, policies_api
 from decision_service.access import Admin, Reader
 from decision_service.api import NOT_FOUND, PROBLEMS
 from decision_service.bodies import customer_of, loop_of, offer_of, schema_of
@@ -38,9 +37,6 @@ from decision_service.shapes import Id, LoopName
 from decision_service.state import Service
 
 router = APIRouter(responses=PROBLEMS)
-router.include_router(model_api.router)
-router.include_router(operations_api.router)
-router.include_router(policies_api.router)
 
 
 @router.get("/v1/offers", tags=["offers"], summary="List offers")

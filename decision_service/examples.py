@@ -112,6 +112,10 @@ _OPERATION = {
     "ended_at": "2026-11-23T10:41:00Z",
 }  # fmt: skip
 _LOOP_OUT = {"loop": "default", "version": 4, **_LOOP, "status": _STATUS}
+_AUDIT_ENTRY = {
+    "audit_id": 5120, "at": "2026-11-23T10:41:00Z", "actor": "shop", "action": "offer.killed", "subject": "spring-10",
+    "detail": {"reason": "the code does not work"},
+}  # fmt: skip
 _KEY_OUT = {"key_id": "9f2c41d07a11", "name": "web shop", "role": "write", "created_at": "2026-11-23T08:00:00Z"}
 _ACTION = {
     "offer_id": "spring-10",
@@ -304,6 +308,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "KeyOut": _KEY_OUT,
     "NewKeyOut": {**_KEY_OUT, "secret": "ol_shown-this-once"},
     "KeysOut": {"keys": [_KEY_OUT]},
+    "AuditEntryOut": _AUDIT_ENTRY,
+    "AuditLogOut": {"entries": [_AUDIT_ENTRY], "before": 5120},
     "RemovedOut": {"offer_id": "winter-20", "reason": "expired"},
     "ActionOut": _ACTION,
     "SlotOut": _SLOT,

@@ -21,6 +21,9 @@ class FieldFault(ValueError):
 
 def field_of(entry: Any) -> str:
     """The path of the field that one entry of a validation error is about; empty for the body as a whole."""
+    if _is_no_json(entry):
+        # The place is how far reading came, not a name.
+        return ""
     parts = [str(part) for part in entry["loc"] if not (isinstance(part, str) and _is_branch(part))]
     fault = fault_of(entry)
     return ".".join([*parts, fault.field] if fault else parts)
@@ -28,14 +31,28 @@ def field_of(entry: Any) -> str:
 
 def value_of(entry: Any) -> Any:
     """The value that was refused."""
+    if _is_no_json(entry):
+        return None
     fault = fault_of(entry)
     return fault.value if fault else entry.get("input")
+
+
+def message_of(entry: Any) -> str:
+    """What is wrong with the value, in the words of whoever refused it."""
+    error = (entry.get("ctx") or {}).get("error")
+    if _is_no_json(entry):
+        return f"is not valid JSON: {error} (char {entry['loc'][-1]})"
+    return str(error) if isinstance(error, ValueError) else str(entry["msg"])
 
 
 def fault_of(entry: Any) -> FieldFault | None:
     """The fault that a validator of ours raised."""
     error = (entry.get("ctx") or {}).get("error")
     return error if isinstance(error, FieldFault) else None
+
+
+def _is_no_json(entry: Any) -> bool:
+    return bool(entry["type"] == "json_invalid" and entry["loc"][0] == "body")
 
 
 def _is_branch(part: str) -> bool:

@@ -19,7 +19,7 @@ from contextual_bandit.rules import BadRule
 from contextual_bandit.types import Offer
 from decision_service.bodies import offer_of
 from decision_service.catalogue_schemas import OfferIn
-from decision_service.field_errors import field_of, value_of
+from decision_service.field_errors import field_of, message_of, value_of
 from decision_service.offer_cells import COLUMNS, BadCell, cells_of, column_of, is_column, put_cell, read_cell
 from decision_service.shapes import Id
 
@@ -163,7 +163,7 @@ def _offer(fields: Any, named: Callable[[str], str], errors: list[RowError]) -> 
         check_offer(offer)
     except ValidationError as error:
         for entry in error.errors(include_url=False):
-            errors.append(RowError(named(field_of(entry)), value_of(entry), entry["msg"]))
+            errors.append(RowError(named(field_of(entry)), value_of(entry), message_of(entry)))
     except (BadFeature, BadRule) as error:
         errors.append(RowError(named(error.path), error.value, error.why))
     else:

@@ -29,6 +29,8 @@ from decision_service.personalizer_errors import (
 )  # fmt: skip
 from decision_service.state import Service
 
+KEY_HEADERS = "Ocp-Apim-Subscription-Key: KEY, Authorization: Bearer KEY, or X-Api-Key"
+
 log = logging.getLogger(__name__)
 Route: TypeAlias = Callable[[Call], Awaitable[Response]]
 PATH = re.compile(r"/+(?:loops/(?P<loop>[^/]+)/+)?personalizer(?P<version>/v1\.0|/v1\.1-preview\.[123])?(?P<rest>/.*)?")
@@ -123,7 +125,7 @@ class Personalizer:
             scope["route"] = _Named("/personalizer" + path)
             service: Service = request.app.state.service
             await service.access.look_for(request)
-            actor = service.access.actor(request, role)
+            actor = service.access.actor(request, role, KEY_HEADERS)
             version = (found["version"] or "").lstrip("/") or CURRENT
             if version == CURRENT and request.query_params.get("api-version") != CURRENT:
                 sent = request.query_params.get("api-version")

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from contextual_bandit.vowpal import BadArguments
 from decision_service.configure import OperationFailed
+from decision_service.field_errors import message_of
 from decision_service.problems import problem_of
 
 JSON = "application/json; charset=utf-8"
@@ -57,7 +58,7 @@ def personalizer_error(error: Exception, code: str, failure: str = FAILED) -> Pe
         case ValidationError():
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "body"
-            return invalid(code, f"{place}: {first['msg']}, got {_short(first.get('input'))}", place)
+            return invalid(code, f"{place}: {message_of(first)}, got {_short(first.get('input'))}", place)
         case BadArguments():
             return invalid("InvalidPolicyConfiguration", str(error), "arguments")
     problem = problem_of(error)

@@ -20,7 +20,7 @@ from contextual_bandit.reward import RewardOutOfRange, UnknownOutcomeKind
 from contextual_bandit.rules import BadRule
 from contextual_bandit.schema import BadSchema
 from contextual_bandit.vowpal import BadArguments, UnusableExample
-from decision_service.field_errors import field_of, value_of
+from decision_service.field_errors import field_of, message_of, value_of
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -120,7 +120,10 @@ def problem_of(error: Exception) -> Problem:
 async def answer(request: Request, error: Exception) -> Response:
     """The answer to an exception that is handled."""
     problem = problem_of(error)
-    if problem.status >= 500:
+    if problem.status >= 500 and isinstance(error, Problem):
+        # Foreseen, such as a change while no learner runs: where it was raised says nothing.
+        log.warning("request refused: %s", problem.detail, extra={"path": request.url.path})
+    elif problem.status >= 500:
         log.error("request failed", exc_info=error, extra={"path": request.url.path})
     headers = dict(getattr(error, "headers", None) or {})
     if problem.status == 503:
@@ -143,7 +146,7 @@ def response_of(problem: Problem, headers: dict[str, str] | None = None) -> Resp
 
 
 def _field_error(entry: Any) -> FieldErrorOut:
-    return FieldErrorOut(field=field_of(entry) or "body", value=_shown(value_of(entry)), message=entry["msg"])
+    return FieldErrorOut(field=field_of(entry) or "body", value=_shown(value_of(entry)), message=message_of(entry))
 
 
 def _about(field: str, error: Exception) -> FieldErrorOut:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import redis.asyncio
 from sqlalchemy import Engine
 
-from adapters.stream_writer import Logged, StreamWriter, UnitsUnknown
+from adapters.stream_writer import Logged, SessionBegun, StreamWriter, UnitsUnknown
 from adapters.streams import loop_stream
 from adapters.telemetry import ServiceMetrics
 from adapters.unit_counts import UnitCounts
@@ -59,6 +60,7 @@ class Prepared:
     ``slate`` has its slots, where slots were asked for and wait for that. ``inside`` are the draws of a policy that
     draws itself, if offers with limits are among what it drew from. One that goes on with a session is answered to a
     caller whose ``own_id``, with the hash of the request, is to stand for it. ``outlook`` is what it was decided from.
+    One that begins a session replaces that of ``before``; where another has begun meanwhile, it is prepared ``again``.
     """
 
     decision: Decision
@@ -70,6 +72,8 @@ class Prepared:
     inside: InsideDraws | None = None
     own_id: tuple[str, str] | None = None
     outlook: Outlook | None = None
+    before: str | None = None
+    again: Callable[[], Awaitable[Prepared]] | None = None
 
     def payload(self) -> dict[str, Any]:
         """What is logged, before any draw that happens there."""
@@ -151,6 +155,8 @@ class Ranker:
 
         With ``is_repeated`` nobody asks whether the id was decided before. ``excluded`` are logged as removed.
         """
+        if self._serving.was_asleep:
+            await self._serving.wake()
         loop = await self.loop(request.loop)
         now = utc_now()
         sent = self._sent.read(loop.schema, request.context, field)
@@ -180,7 +186,7 @@ class Ranker:
             if question is not None:
                 circumstance.outlooks.put(question, outlook)
         check_size(context, outlook.actions, field, slots or (), outlook.features)
-        candidates, removed = outlook.candidates, outlook.removed
+        removed = outlook.removed
         if excluded:
             removed += tuple(Removed(offer_id, EXCLUDED) for offer_id in excluded)
         moment = Moment(
@@ -188,11 +194,22 @@ class Ranker:
             request.defer_activation, request_hash,
         )  # fmt: skip
         choice = Choice(context, outlook.actions, removed, outlook.fallback, sources, sent.dropped)
-        if loop.sticky_seconds and not is_repeated:
-            again = await self._again(loop, request, moment, choice, slots)
-            if again is not None:
-                return again
-        serving = self._serving.policy_for(loop, request.customer_id)
+        if not loop.sticky_seconds or is_repeated or moment.customer_id is None:
+            return self._decided(loop, catalogue, moment, choice, slots, outlook)
+        found, before = await self._session(loop, moment.customer_id, moment, choice, slots)
+        if found is not None:
+            own_id = None if request.decision_id is None else (request.decision_id, moment.request_hash)
+            return Prepared(found, is_logged=True, own_id=own_id)
+        again = partial(self.prepare, request, field, excluded=excluded)
+        return replace(self._decided(loop, catalogue, moment, choice, slots, outlook), before=before, again=again)
+
+    def _decided(
+        self, loop: LoopConfig, catalogue: Catalogue, moment: Moment, choice: Choice, slots: Sequence[SlotAsked] | None,
+        outlook: Outlook,
+    ) -> Prepared:  # fmt: skip
+        """What is decided now; draws that depend on what is counted elsewhere are still to be made."""
+        candidates = outlook.candidates
+        serving = self._serving.policy_for(loop, moment.customer_id)
         inside = drawn_inside(loop, serving, moment, choice, slots)
         if inside is not None:
             offers, tiers = [one.offer for one in candidates], _priorities(loop, candidates)
@@ -205,19 +222,16 @@ class Ranker:
         )  # fmt: skip
         return _limited(loop, catalogue, prepared, candidates)
 
-    async def _again(
-        self, loop: LoopConfig, request: RankIn, moment: Moment, choice: Choice, slots: Sequence[SlotAsked] | None
-    ) -> Prepared | None:
-        """The decision of the customer's session, if it still answers what is asked."""
-        if moment.customer_id is None:
-            return None
+    async def _session(
+        self, loop: LoopConfig, customer_id: str, moment: Moment, choice: Choice, slots: Sequence[SlotAsked] | None
+    ) -> tuple[SessionDecision | None, str | None]:
+        """The decision of the customer's session, if it still answers what is asked, and what marks the session."""
         at = moment.occurred_at if loop.clock == "simulated" else moment.now
-        found = await self._sticky.find(loop, moment.customer_id, at)
-        serving = self._serving.policy_for(loop, moment.customer_id)
+        found, mark = await self._sticky.find(loop, customer_id, at)
+        serving = self._serving.policy_for(loop, customer_id)
         if found is None or not goes_on(found, loop, serving, choice, slots, deferred=moment.deferred):
-            return None
-        own_id = None if request.decision_id is None else (request.decision_id, moment.request_hash)
-        return Prepared(found, is_logged=True, own_id=own_id)
+            return None, mark
+        return found, mark
 
     async def _catalogue(self, request: RankIn) -> Catalogue:
         """One version of the catalogue; an offer created a moment ago by another worker is looked for."""
@@ -228,7 +242,21 @@ class Ranker:
         return self._serving.catalogue
 
     async def log(self, prepared: Prepared) -> Decision:
-        """Make a decision durable; if its id was logged meanwhile, the one that was logged counts."""
+        """Make a decision durable; if its id was logged meanwhile, the one that was logged counts.
+
+        So it is with a session that another call has begun meanwhile.
+        """
+        for _ in range(TRIES):
+            try:
+                return await self._log(prepared)
+            except SessionBegun:
+                if prepared.again is None:
+                    raise
+                prepared = await prepared.again()
+        # Calls that no session answers alike take turns: here the last one goes on.
+        return await self._log(replace(prepared, before=None))
+
+    async def _log(self, prepared: Prepared) -> Decision:
         decision = prepared.decision
         if prepared.is_logged:
             self._metrics.repeats.labels(decision.loop).inc()
@@ -259,7 +287,7 @@ class Ranker:
             try:
                 logged = await self._writer.log_decision(
                     decision.loop, decision.decision_id, message, decision.request_hash, self._ttl, prepared.limited,
-                    self._sticky.mark(self._serving.loops.get(decision.loop), decision),
+                    self._sticky.mark(self._serving.loops.get(decision.loop), decision, prepared.before),
                 )  # fmt: skip
             except UnitsUnknown:
                 tries += 1
@@ -267,7 +295,8 @@ class Ranker:
                 continue
             if prepared.inside is None or logged.known or logged.position != REFUSED:
                 return prepared, logged
-            prepared = _inside(prepared.inside.without(logged.draws[0].masked))
+            redrawn = _inside(prepared.inside.without(logged.draws[0].masked))
+            prepared = replace(redrawn, before=prepared.before, again=prepared.again)
         raise Problem(503, "Store unavailable", "the counts of limited offers are being made anew, try again")
 
     async def loop(self, name: str) -> LoopConfig:

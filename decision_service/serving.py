@@ -13,11 +13,12 @@ from typing import cast
 
 import redis
 import redis.asyncio
+from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.catalogue import LoopStore, OfferCatalogue
 from adapters.keys import KeyStore
 from adapters.kill_switches import SWITCHES, Killed, KillSwitchStore, killed_by
-from adapters.live_workers import LiveWorker
+from adapters.live_workers import LIVES_SECONDS, LiveWorker
 from adapters.precomputed import PrecomputedStore, precomputed_key
 from adapters.regions import RegionStore
 from adapters.snapshots import SnapshotStore
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 FULL_LOOK_EVERY = 40
 # Well within the time after which a silent worker counts as dead.
 TELL_EVERY_SECONDS = 1.0
+# Who has not looked for so long may count as dead already.
+ASLEEP_SECONDS = LIVES_SECONDS - TELL_EVERY_SECONDS
+WAKE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ class Serving:
         self._told: tuple[Mapping[str, tuple[int, str]], int] = ({}, 0)
         self._switches = -1
         self._throwing = asyncio.Lock()
+        self._waking = asyncio.Lock()
+        self.looked_at = time.monotonic()
         self._is_loaded = False
 
     async def start(self) -> None:
@@ -105,6 +111,21 @@ class Serving:
                 await task
         with suppress(redis.RedisError):
             await self._worker.leave()
+
+    @property
+    def was_asleep(self) -> bool:
+        """Whether this process has not run for a while: others may wait for it no more, and have gone on."""
+        return time.monotonic() - self.looked_at > ASLEEP_SECONDS and self._is_loaded
+
+    async def wake(self) -> None:
+        """Look before deciding, where ``was_asleep``; who comes meanwhile waits too."""
+        async with self._waking:
+            if self.was_asleep:
+                # Stores that are away keep nobody waiting for long.
+                with suppress(redis.RedisError, SQLAlchemyError, TimeoutError):
+                    async with asyncio.timeout(WAKE_SECONDS):
+                        await self.refresh()
+                self.looked_at = time.monotonic()
 
     async def refresh(self, *, full: bool = False) -> None:
         """Load what has changed since the last look; a failed part is tried again at the next look.
@@ -265,10 +286,14 @@ class Serving:
     async def _follow_switches(self) -> None:
         while True:
             await asyncio.sleep(self._poll_seconds)
+            began = time.monotonic()
             try:
                 await self._refresh_switches()
+                self.looked_at = began
             except Exception:
                 log.exception("cannot look for kill switches; those that are known hold")
+                # Calls need not find out anew.
+                self.looked_at = time.monotonic()
 
 
 def utc_now() -> datetime:

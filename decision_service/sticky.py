@@ -48,21 +48,26 @@ class StickySessions:
         self._engine = engine
         self._ttl_seconds = ttl_seconds
 
-    async def find(self, loop: LoopConfig, customer_id: str, at: datetime) -> SessionDecision | None:
-        """The decision of a customer's session at a moment; None when there is none, or nobody can say."""
+    async def find(self, loop: LoopConfig, customer_id: str, at: datetime) -> tuple[SessionDecision | None, str | None]:
+        """The decision of a customer's session at a moment, and what marks the session.
+
+        No decision when there is none that holds, or nobody can say; no mark (None) when nobody can say.
+        """
         session: Session | None = None
+        mark: str | None = None
         if not self._writer.is_away:
             with self._writer.noting_absence():
                 session = await self._sessions.find(loop.loop, customer_id)
-        if session is None or not 0 <= _milliseconds(at) - session.at_ms < loop.sticky_seconds * 1000:
-            return None
+                mark = session.value if session else ""
+        if session is None or not _holds(loop, _milliseconds(at) - session.at_ms):
+            return None, mark
         decision = await self._decision(loop.loop, session)
         if decision is None or (decision.decision_id, decision.customer_id) != (session.decision_id, customer_id):
-            return None
-        return session_decision(decision, session.position)
+            return None, mark
+        return session_decision(decision, session.position), mark
 
-    def mark(self, loop: LoopConfig | None, decision: Decision) -> SessionMark | None:
-        """What is written with a decision that begins a session; None of one that does not."""
+    def mark(self, loop: LoopConfig | None, decision: Decision, before: str | None) -> SessionMark | None:
+        """What is written with a decision that begins a session, in place of ``before``; None of one that does not."""
         if loop is None or not loop.sticky_seconds:
             return None
         if decision.customer_id is None or decision.use == "fallback":
@@ -71,7 +76,7 @@ class StickySessions:
         at = decision.occurred_at if is_simulated else decision.decided_at
         # Nobody knows how fast simulated time goes.
         keep_ms = self._ttl_seconds * 1000 if is_simulated else max(int(loop.sticky_seconds * 1000), 1)
-        return session_mark(loop.loop, decision.customer_id, decision.decision_id, _milliseconds(at), keep_ms)
+        return session_mark(loop.loop, decision.customer_id, decision.decision_id, _milliseconds(at), keep_ms, before)
 
     async def _decision(self, loop: str, session: Session) -> Decision | None:
         if session.message:
@@ -81,6 +86,11 @@ class StickySessions:
         except SQLAlchemyError:
             return None
         return stored.decision if stored else None
+
+
+def _holds(loop: LoopConfig, age_ms: int) -> bool:
+    """Whether a session still goes on. On a wall clock one of a moment later is that of a call which was faster."""
+    return age_ms < loop.sticky_seconds * 1000 and (age_ms >= 0 or loop.clock == "wall")
 
 
 def goes_on(

@@ -16,8 +16,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from adapters import embedded
 from adapters.engines import make_engine
+from adapters.installation import NoInstallation, existing_database
 from adapters.interaction_log import read_interactions
 from adapters.settings import load_settings
 from evaluation import fairness_report, open_bandit, report, search_command
@@ -119,13 +119,8 @@ def fairness_parser() -> argparse.ArgumentParser:
 @contextmanager
 def database_url(given: str | None) -> Iterator[str]:
     """The database to read: the one given, the settings' one, or the embedded one while it is used."""
-    settings = load_settings()
-    url = given or settings.database_url
-    if url:
+    with existing_database(load_settings(), given or None) as url:
         yield url
-        return
-    with embedded.join(settings.data_dir) as membership:
-        yield membership.urls.database_url
 
 
 @contextmanager
@@ -140,8 +135,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 when a report was written, 1 when the log holds nothing to evaluate, 2 on bad input."""
     words = list(sys.argv[1:] if argv is None else argv)
     other = _COMMANDS.get(words[0]) if words else None
-    if other is not None:
-        return other(words[1:])
+    try:
+        return _evaluate(words) if other is None else other(words[1:])
+    except NoInstallation as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _evaluate(words: list[str]) -> int:
     given = parser().parse_args(words)
     if given.out is None and given.json is None:
         parser().error("say where the result goes: --out FOLDER or --json FILE")

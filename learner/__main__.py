@@ -12,7 +12,7 @@ from rich.progress import track
 
 from adapters.catalogue import LoopStore
 from adapters.collector import spare_what_stays
-from adapters.installation import open_installation
+from adapters.installation import NoInstallation, open_existing, open_installation
 from adapters.interaction_log import count_loop, first_sequence, read_interactions
 from adapters.locks import WriterConnection
 from adapters.receipts import Receipts
@@ -41,14 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_dsjson.add_command(commands)
     export_dsjson.add_command(commands)
     chosen = parser.parse_args(arguments)
-    if chosen.command in ("import", "export"):
-        with open_installation(load_settings()) as installation:
-            return int(chosen.run(installation, chosen))
     if chosen.command == "learn":
         return _learn(chosen.loop)
     if chosen.command == "work":
         return _work()
-    return _replay(chosen.loop, require_equal=chosen.verify)
+    try:
+        if chosen.command == "replay":
+            return _replay(chosen.loop, require_equal=chosen.verify)
+        with open_existing(load_settings()) as installation:
+            return int(chosen.run(installation, chosen))
+    except NoInstallation as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def _stop_on_signals() -> threading.Event:
@@ -103,7 +107,7 @@ def _work() -> int:
 def _replay(loop: str, *, require_equal: bool) -> int:
     settings = load_settings()
     start_logging(settings.log_level)
-    with open_installation(settings) as installation:
+    with open_existing(settings) as installation:
         store = SnapshotStore(installation.engine, installation.client)
         first = first_sequence(installation.engine, loop)
         total = count_loop(installation.engine, loop).interactions

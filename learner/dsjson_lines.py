@@ -89,7 +89,8 @@ def _probabilities(name: str, slot: SlotDecision, order: Sequence[int]) -> dict[
 
 
 def _skipped(interaction: LoggedInteraction) -> dict[str, bool]:
-    return {} if interaction.use == "learn" else {"_skipLearn": True}
+    # What an apprentice learned is its own choice, and that was not served.
+    return {} if interaction.use == "learn" and not interaction.decision.own else {"_skipLearn": True}
 
 
 def _head(decision: Decision) -> dict[str, str]:

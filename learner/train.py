@@ -192,6 +192,9 @@ def verify(
         point for point in store.reload_points(loop, serving.generation)
         if base.trained_through < point < serving.trained_through
     ]  # fmt: skip
+    if serving.snapshot_id == base.snapshot_id:
+        # Nothing was learned; bytes that another program wrote would not be written again as they are.
+        return Verification(serving.snapshot_id, 0, 0, serving.sha256, sha256(base.model).hexdigest())
     policy = VowpalPolicy(serving.setting, base.model)
     learned = reloads = 0
     for interaction in _within(interactions, base.trained_through, serving.trained_through):

@@ -97,14 +97,18 @@ def test_the_proxy_adds_the_key_and_the_customer_and_passes_on_nothing_else(shop
         await offers.reward({{ decision_id: decision.decision_id, kind: "click" }});
         offers.activity({{ customer_id: "somebody-else", kind: "view", category: "garden" }});
         await offers.close();
-        const other = await fetch("{url}/offerloop/v1/keys", {{ method: "POST", body: "{{}}" }});
-        console.log(decision.offer_id, decision.fallback, other.status);
+        const post = async (call, body) => (await fetch(`{url}/offerloop/v1/${{call}}`, {{ method: "POST", body }})).status;
+        console.log(decision.offer_id, decision.fallback, await post("keys", "{{}}"));
+        for (const body of ["", "{{", "[]", "null", "\xff"]) console.log(await post("rank", body));
+        for (const body of ["{{}}", '{{"activities": 5}}', '{{"activities": ["view"]}}'])
+          console.log(await post("activity", body));
+        for (const value of ['NaN', '"\\\\ud800"']) console.log(await post("reward", `{{"decision_id": ${{value}}}}`));
         """
     )
     found = node(str(tmp_path / "page.mjs"))
     assert found.returncode == 0, found.stderr
-    assert found.stdout == "spring-10 false 404\n"
-    rank, reward, activity = guarded_network.seen
+    assert found.stdout.split("\n") == ["spring-10 false 404", *["400"] * 10, ""]
+    rank, reward, activity, *_ = guarded_network.seen
     assert rank.body["customer_id"] == "c-9"
     assert activity.body["activities"][0]["customer_id"] == "c-9"
     assert {one.headers["authorization"].partition(" ")[0] for one in (rank, reward, activity)} == {"Bearer"}

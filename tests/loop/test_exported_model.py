@@ -23,7 +23,7 @@ from contextual_bandit.limits import draw as draw_one
 from contextual_bandit.limits import draw_slots, resolve
 from contextual_bandit.loops import RewardDefinition
 from contextual_bandit.slots import Slate, SlotAsked, slot_view
-from contextual_bandit.types import Action, Context, Decision, Features, PolicySnapshot
+from contextual_bandit.types import Action, Context, Decision, Features, OwnChoice, PolicySnapshot
 from contextual_bandit.vowpal import VowpalPolicy
 from learner.export_dsjson import lines
 
@@ -263,10 +263,17 @@ def test_what_no_policy_may_learn_is_marked_and_what_was_not_drawn_is_left_out(d
     bare = loop.make_decision("bare", loop=loop.name, use="fallback")
     slot = replace(bare.slots[0], distribution=None, propensity=None, draw=None)
     loop.send(2, events.DECISION, events.decision_payload(replace(bare, slots=(slot,))))
+    # An apprentice learned its own choice, not what was served.
+    watched = loop.make_decision("watched", loop=loop.name, use="baseline")
+    given = watched.slots[0].distribution
+    assert given is not None
+    own = OwnChoice(1, given, given.served[1], 0.9)
+    loop.send(3, events.DECISION, events.decision_payload(replace(watched, own=(own,))))
     loop.tick(500).run()
     counts: Counter[str] = Counter()
     found = [json.loads(line) for line in lines(read_recorded(loop.stores.engine, loop.name), None, None, counts)]
-    assert [(line["EventId"], line.get("_skipLearn", False)) for line in found] == [("learned", False), ("held", True)]
-    assert counts == {"written": 2, "undrawn": 1}
+    skipped = {line["EventId"]: line.get("_skipLearn", False) for line in found}
+    assert skipped == {"learned": False, "held": True, "watched": True}
+    assert counts == {"written": 3, "undrawn": 1}
     assert list(found[0]).index("_label_cost") < list(found[0]).index("c"), "else nothing is learned, silently"
     assert datetime.fromisoformat(found[0]["Timestamp"]) - START < timedelta(days=1)

@@ -131,6 +131,7 @@ def test_personalizers_own_model_serves_as_plain_vowpal_wabbit_does_and_goes_on_
             given = with_floor(own.distribution(one.decision.context, one.decision.actions), config.exploration_floor)
             assert given == pytest.approx(expected, abs=1e-6)
     plain.finish()
+    assert loop.verified().equal, "nothing was learned since, and the bytes are another program's"
     before, loop.config = snapshot.trained_through, config
     loop.restart()
     more = write_log(tmp_path / "more.json", names=("red", "green", "grey"))

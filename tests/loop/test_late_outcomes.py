@@ -227,7 +227,7 @@ def test_a_new_generation_learns_the_newest_revisions(drive: Drive) -> None:
     loop.tick(400.0).run()
     assert loop.shares(actions)[0] > 0.7
     assert loop.verified().equal
-    loop.change(arguments=loop.config.arguments.replace("gamma_scale 10", "gamma_scale 9"))
+    loop.change(arguments=loop.config.arguments.replace("gamma_scale 300", "gamma_scale 299"))
     assert loop.writer._trainer.generation == 2
     assert loop.shares(actions)[0] < 0.3
     loop.decide(500.0, "last", actions=actions).outcome(501.0, "last", 1.0).tick(600.0).run()

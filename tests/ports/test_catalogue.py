@@ -345,3 +345,15 @@ def test_new_settings_may_keep_the_challengers_that_are_stored_by_then(store: Lo
     kept = store.put(old, "tester", NOW, keep_challengers=True)
     assert (kept.challengers, kept.exploration_floor) == ((stopped,), 0.5)
     assert store.put(old, "tester", NOW).challengers == old.challengers
+
+
+def test_a_deleted_loop_that_is_created_again_has_no_challengers(store: LoopStore, unique_loop: str) -> None:
+    challenged = LoopConfig(unique_loop, challengers=(Challenger("bold", "--cb_explore_adf", 0.25),))
+    store.put(challenged, "tester", NOW)
+    assert store.delete(unique_loop, "tester", NOW)
+    left = store.get(unique_loop, deleted=True)
+    assert left is not None
+    assert left.challengers == ()
+    assert not store.delete(unique_loop, "tester", NOW)
+    again = store.put(LoopConfig(unique_loop), "tester", NOW, keep_challengers=True)
+    assert (again.challengers, again.version) == ((), 2)

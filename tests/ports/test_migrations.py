@@ -13,8 +13,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, make_url, text
 
 from adapters.catalogue import LoopStore
-from adapters.engines import make_engine
-from adapters.installation import Installation
+from adapters.engines import is_migrated, make_engine
+from adapters.installation import Installation, NoInstallation, existing_database, open_existing
 from adapters.tables import metadata
 from contextual_bandit.loops import DEFAULT_LOOP
 from migrations.__main__ import config_for, downgrade, migrate, upgrade
@@ -58,6 +58,26 @@ def test_up_down_and_up_again(empty: Engine) -> None:
     upgrade(empty, "head")
     assert tables(empty) == first
     assert differences(empty) == []
+
+
+def test_a_database_without_tables_is_no_installation(empty: Engine, installation: Installation) -> None:
+    url = empty.url.render_as_string(hide_password=False)
+    settings = installation.settings.model_copy(update={"database_url": url, "redis_url": installation.redis_url})
+    assert not is_migrated(empty)
+    for opening in (
+        open_existing(settings),
+        existing_database(settings),
+        existing_database(installation.settings, url),
+    ):
+        with pytest.raises(NoInstallation, match="offerloop migrate") as caught, opening:
+            pytest.fail("it was opened")
+        assert str(empty.url.password) not in str(caught.value)
+    upgrade(empty, "head")
+    assert is_migrated(empty)
+    with existing_database(settings) as found:
+        assert found == url
+    with open_existing(settings) as opened:
+        assert opened.database_url == url
 
 
 def test_every_step_can_be_taken_back(empty: Engine) -> None:

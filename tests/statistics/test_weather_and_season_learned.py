@@ -124,7 +124,7 @@ def test_the_effect_of_the_season_is_learned(world: World) -> None:
     shop = Shop(only_season, "W")
     mean, error = gain(shop, Shop(only_season, "WS"))
     assert mean > 4.0 * error > 0.0
-    assert share(shop, "garden", month=4) > share(shop, "garden", month=1) + 0.1
+    assert share(shop, "garden", month=4) > share(shop, "garden", month=1) + 0.05
 
 
 def share(shop: Shop, category: str, *, month: int = 10, condition: str = "cloudy") -> float:

@@ -493,8 +493,8 @@ IMPORTS += [
     sent(IMPORT, b"<offers/>", None, "application/xml", 415, headers={"content-type": "application/xml"}),
 ]
 # fmt: on
-# Their rows are in test_bad_models.py and test_bad_policies.py.
-ELSEWHERE = ("/v1/loops/{loop}/model", "/v1/loops/{loop}/operations", "/v1/loops/{loop}/policies")
+# Their rows are in test_bad_models.py, test_bad_policies.py and test_audit.py.
+ELSEWHERE = ("/v1/loops/{loop}/model", "/v1/loops/{loop}/operations", "/v1/loops/{loop}/policies", "/v1/audit")
 ROWS = [*RANKS, *OUTCOMES, *OFFERS, *CUSTOMERS, *LOOPS, *OTHERS, *BODIES, *PLACES, *EVALUATIONS, *IMPORTS]
 
 

@@ -89,7 +89,8 @@ def test_bodies_that_are_none(api, problem, loop, operation, body):
     before = traces(api, loop)
     method, path = operation.split()
     headers = {"content-type": "application/json"}
-    problem(api.request(method, url(path, loop), content=body, headers=headers), 400)
+    refused = problem(api.request(method, url(path, loop), content=body, headers=headers), 400)
+    assert ("not valid JSON" in refused["detail"]) == (body not in (b"", b"[]", b"null"))
     assert traces(api, loop) == before
 
 
@@ -139,6 +140,11 @@ def test_ill_formed_offers(api, problem, operation, name):
         ({"guardrails": [{"metric": "clicks", "low": 0}]}, "guardrails.0.metric"),
         ({"guardrails": [{"metric": "outcome:", "low": 0}]}, "guardrails.0.metric"),
         ({"guardrails": [{"low": 0}]}, "guardrails.0.metric"),
+        ({"guardrails": [{"metric": "reward", "low": 0}, {"metric": "outcome:clik", "low": 0}]}, "guardrails.1.metric"),
+        (
+            {"reward": {"kinds": {"sale": 1}}, "guardrails": [{"metric": "outcome:click", "low": 0}]},
+            "guardrails.0.metric",
+        ),
         ({"guardrails": [{"metric": "reward"}]}, "guardrails.0.low"),
         ({"guardrails": [{"metric": "reward", "low": 0.2, "high": 0.1}]}, "guardrails.0.low"),
         ({"guardrails": [{"metric": "reward", "low": "0.2"}]}, "guardrails.0.low"),
@@ -156,7 +162,8 @@ def test_settings_that_cannot_be(api, problem, loop, settings, field):
 
 
 def test_settings_that_can_be_are_kept(api, make_loop):
-    guardrail = {"metric": "outcome:refund", "low": None, "high": 0.1, "relative": True, "least_decisions": 50}
-    settings = {"sticky_seconds": 600.0, "guardrails": [guardrail]}
+    guardrail = {"metric": "outcome:purchase", "low": None, "high": 0.1, "relative": True, "least_decisions": 50}
+    own = {"metric": "outcome:value", "low": 0.0, "high": None, "relative": False, "least_decisions": 50}
+    settings = {"sticky_seconds": 600.0, "guardrails": [guardrail, own]}
     stored = api.get(url(LOOP, make_loop(**settings).name)).json()
     assert {name: stored[name] for name in settings} == settings

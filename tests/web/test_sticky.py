@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import pytest
 
 from adapters.installation import open_installation
 from adapters.settings import Settings
+from simulator.calls import Caller
 
 SECONDS = 60
 
@@ -226,3 +228,30 @@ def test_no_interface_makes_the_wait_for_rewards_shorter_than_a_session(make_loo
     assert refused.status_code == 400, refused.text
     assert "sticky_seconds" in refused.text
     assert api.get(f"/v1/loops/{loop.name}").json()["version"] == before["version"]
+
+
+def test_calls_of_one_moment_begin_one_session(guarded, unique):
+    """Each of many customers calls six times at once, on connections of two workers."""
+    admin = {"Authorization": "Bearer test-admin-key"}
+    loop = unique("at-once")
+    with guarded.client("test-admin-key") as client:
+        settings = {"sticky_seconds": SECONDS, "exploration_floor": 1.0, "reward": {"wait_seconds": 90}}
+        assert client.put(f"/v1/loops/{loop}", json=settings).status_code == 200
+    body = {"loop": loop, "candidates": [{"offer_id": name} for name in "abcdef"]}
+    bodies = [{**body, "customer_id": f"{loop}-{n}"} for n in range(40) for _ in range(6)]
+
+    async def called():
+        async with Caller(guarded.url, 32, admin) as caller:
+            return await caller.together([caller.call("POST", "/v1/rank", one) for one in bodies])
+
+    found = {}
+    for one, answer in zip(bodies, asyncio.run(called()), strict=True):
+        found.setdefault(one["customer_id"], []).append(answer)
+    for answers in found.values():
+        assert len({answer["decision_id"] for answer in answers}) == 1
+        assert len({answer["offer_id"] for answer in answers}) == 1
+        assert [is_sticky(answer) for answer in answers].count(False) == 1
+    # What no session answers alike is answered all the same.
+    others = [{**body, "customer_id": loop, "candidates": [{"offer_id": f"{n}"}, {"offer_id": "z"}]} for n in range(12)]
+    bodies[:] = others
+    assert {answer["offer_id"] for answer in asyncio.run(called())} <= {"z", *map(str, range(12))}

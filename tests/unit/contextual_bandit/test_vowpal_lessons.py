@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from contextual_bandit import vowpal_lessons
+from contextual_bandit.loops import DEFAULT_ARGUMENTS
 from contextual_bandit.types import Action, Context, Features, LoggedInteraction
 from contextual_bandit.vowpal import VowpalPolicy
 from contextual_bandit.vowpal_lessons import NumberReader, learns_chosen_alone
@@ -17,7 +18,8 @@ from contextual_bandit.vowpal_progressive import ProgressivePolicy
 MakeInteraction = Callable[..., LoggedInteraction]
 DEFAULT = "--cb_explore_adf --squarecb --cb_type mtr --gamma_scale 10 --gamma_exponent 0.5 -q ::"
 SETTINGS = {
-    "default": DEFAULT,
+    "new loops": DEFAULT_ARGUMENTS,
+    "all pairs": DEFAULT,
     "ignore": "--cb_explore_adf --epsilon 0.1 -q :: --ignore H",
     "keep": "--cb_explore_adf --epsilon 0.1 -q :: --keep O --keep d",
     "ignore_linear": "--cb_explore_adf --squarecb -q HO --ignore_linear H",

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from adapters.kill_switches import Killed, KillSwitch
 from adapters.table_marks import Marks
@@ -124,6 +125,34 @@ def test_what_was_written_and_never_told_is_found_by_a_full_look_which_reads_not
         await serving.refresh(full=True)
         assert list(serving.loops) == ["homepage"]
         assert read == ["loops", "loops"]
+        await serving.stop()
+
+    asyncio.run(go())
+
+
+def test_who_was_asleep_looks_before_it_decides_and_waits_for_nobody_who_is_away() -> None:
+    async def go() -> None:
+        versions, stores = Versions(), Stores()
+        serving = Serving(stores.sources(), cast("Any", versions), Access(None), cast("Any", None), 10.0)
+        await serving.start()
+        assert not serving.was_asleep
+        # What was told while this process stood still.
+        stores.on = [SWITCH]
+        versions.found[b"kill_switches"] = b"1"
+        serving.looked_at -= 60.0
+        assert serving.was_asleep
+        await asyncio.gather(serving.wake(), serving.wake())
+        assert serving.killed.loops == {"homepage"}
+        assert not serving.was_asleep
+
+        async def away(key: str, field: str) -> bytes | None:
+            raise RedisConnectionError("away")
+
+        versions.hget = away  # type: ignore[method-assign]
+        serving.looked_at -= 60.0
+        await serving.wake()
+        assert not serving.was_asleep, "calls need not find out anew"
+        assert serving.killed.loops == {"homepage"}
         await serving.stop()
 
     asyncio.run(go())

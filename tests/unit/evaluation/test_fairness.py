@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -272,6 +273,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         "empty": lambda: iter(()),
         "wide": lambda: (interaction(i, f"c{i}", f"{i}", (1, 0, 0, 0), 0, 0.0) for i in range(50)),
     }
+    monkeypatch.setattr(command, "existing_database", lambda settings, given: nullcontext(given))
     monkeypatch.setattr(command, "make_engine", lambda url: _Engine())
     monkeypatch.setattr(command, "read_interactions", lambda engine, loop, latest=False: logs[loop]())
 

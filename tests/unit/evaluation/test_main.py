@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ def test_command(
     def settings(engine: object, loop: str) -> LoopConfig:
         return LoopConfig(loop, baseline=BaselineSetting(priority=("b1",)))
 
+    monkeypatch.setattr(command, "existing_database", lambda settings, given: nullcontext(given))
     monkeypatch.setattr(command, "make_engine", lambda url: _Engine())
     monkeypatch.setattr(run, "read_interactions", read)
     monkeypatch.setattr(run, "find_settings", settings)
@@ -62,6 +64,7 @@ def test_a_loop_with_a_holdout_has_both_answers(
         customer, decision_id = f"{name}{number % (800 if name == 's' else 400)}", f"{name}-{number}"
         log.append(replace(one, decision=replace(one.decision, customer_id=customer, decision_id=decision_id)))
     loop = LoopConfig("homepage", holdout=Holdout(1 / 3), baseline=BaselineSetting(priority=("a0",)))
+    monkeypatch.setattr(command, "existing_database", lambda settings, given: nullcontext(given))
     monkeypatch.setattr(command, "make_engine", lambda url: _Engine())
     monkeypatch.setattr(run, "read_interactions", lambda *_, **__: iter(log))
     monkeypatch.setattr(run, "find_settings", lambda *_: loop)
