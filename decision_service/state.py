@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -33,6 +35,10 @@ from decision_service.ranking import Ranker
 from decision_service.serving import Serving, Sources
 from decision_service.together import Together
 from decision_service.why import Explainer
+
+log = logging.getLogger(__name__)
+# Longer than a store that is away keeps a part waiting.
+STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +88,19 @@ async def open_service(settings: Settings, metrics: ServiceMetrics) -> AsyncIter
                 installation, client, writer, access, serving, ranker, sources, customers, metrics, explainer, settings
             )  # fmt: skip
         finally:
-            await serving.stop()
-            await writer.stop()
-            await weather.close()
+            steps = {"serving": serving.stop, "writer": writer.stop, "weather": weather.close, "client": client.aclose}
+            for name, stop in steps.items():
+                await _stopped(name, stop)
             explainer.close()
-            await client.aclose()
+
+
+async def _stopped(name: str, stop: Callable[[], Awaitable[None]]) -> None:
+    """Stop a part, and go on without it when it does not: whoever waits for its answer was promised nothing."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await stop()
+    except TimeoutError:
+        log.exception("does not stop", extra={"part": name, "seconds": STOP_SECONDS})
 
 
 def _weather(settings: Settings, installation: Installation, serving: Serving) -> WeatherBook:
