@@ -16,7 +16,7 @@ SEEDS = (1, 2, 3)
 CUSTOMERS = 300
 DAYS = 120
 SHIFT_DAY = 60.0
-DECISIONS = 3200
+DECISIONS = 6400
 WINDOW = 200
 # Outcomes are known so many decisions later.
 LAG = 50
@@ -74,10 +74,10 @@ def test_learning_recovers_within_bounds(shifted: list[Shifted]) -> None:
 
 
 def test_the_shift_hurts_a_policy_that_stopped_learning(shifted: list[Shifted]) -> None:
-    """The test above can fail: what was learned before is worth less after, in some markets nothing, and stays so."""
+    """The test above can fail: in most markets what was learned before is worth little after, and stays so."""
     found = [_recovery(market.frozen) for market in shifted]
-    assert any(one.decisions is None for one in found), found
-    assert np.mean([one.lowest for one in found]) < 0.75 * np.mean([one.before for one in found]), found
+    assert sum(one.decisions is None for one in found) >= 2, found
+    assert np.mean([one.lowest for one in found]) < 0.5 * np.mean([one.before for one in found]), found
 
 
 def test_what_is_learned_after_the_shift_is_worth_more(shifted: list[Shifted]) -> None:

@@ -118,13 +118,18 @@ def test_the_effect_of_weather_is_learned(world: World) -> None:
     assert share(shop, "rainwear", condition="rain") > share(shop, "rainwear", condition="clear") + 0.05
 
 
-def test_the_effect_of_the_season_is_learned(world: World) -> None:
-    # Twice as large as assumed: a season comes twice in the two years, and luck with its clicks moves the value too.
-    only_season = replace(world, weather_effect=0.0, season_effect=2.0)
-    shop = Shop(only_season, "W")
-    mean, error = gain(shop, Shop(only_season, "WS"))
-    assert mean > 4.0 * error > 0.0
-    assert share(shop, "garden", month=4) > share(shop, "garden", month=1) + 0.05
+def test_the_effect_of_the_season_is_learned() -> None:
+    moved = []
+    for seed in SEEDS:
+        # Twice as large as assumed: a season comes twice in the two years, and luck with its clicks moves the value too.
+        only_season = replace(make_world(seed, CUSTOMERS, ALL_DAYS), weather_effect=0.0, season_effect=2.0)
+        shop = Shop(only_season, "W")
+        mean, error = gain(shop, Shop(only_season, "WS"))
+        assert mean > 4.0 * error > 0.0
+        moved.append(share(shop, "garden", month=4) - share(shop, "garden", month=1))
+    # How far one market's probabilities move is luck too: in the mean by a tenth, in each as far as by the weather.
+    assert np.mean(moved) > 0.1, moved
+    assert min(moved) > 0.05, moved
 
 
 def share(shop: Shop, category: str, *, month: int = 10, condition: str = "cloudy") -> float:
