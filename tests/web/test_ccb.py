@@ -67,6 +67,13 @@ def z_score(decisions: Sequence[Decision], index: int, offer_id: str) -> float:
     return (shown - expected) / math.sqrt(variance) if variance > 1e-9 else shown - expected
 
 
+def unevenness(numbers: Sequence[float]) -> float:
+    """Kolmogorov's statistic of numbers that should be uniform on [0, 1): above 2.23 once in 10,000."""
+    count = len(numbers)
+    gaps = [max(one - place / count, (place + 1) / count - one) for place, one in enumerate(sorted(numbers))]
+    return max(gaps) * math.sqrt(count)
+
+
 @pytest.fixture
 def loop(guarded: Any, unique: Callable[[str], str]) -> str:
     """A loop by single decisions at first, whose decisions close within a second."""
@@ -169,6 +176,10 @@ def test_a_loop_goes_over_to_slates_and_back_with_its_log(guarded: Any, loop: st
         decisions = [one.decision for one in mine if one.decision.has_slots]
         assert len(decisions) >= CALLS
         assert len({decision.snapshot_id for decision in decisions}) > 1, "the policy changed on the way"
+        # The audit above: what is shown follows from probabilities and numbers. The numbers know nothing of what was learned.
+        numbers = [slot.draw for decision in decisions for slot in decision.slots if slot.draw is not None]
+        assert len(numbers) == 3 * len(decisions)
+        assert unevenness(numbers) < 2.23
         scores = {(index, name): z_score(decisions, index, name) for index in range(3) for name in FIVE}
         assert max(map(abs, scores.values())) < MOST_ERRORS, scores
     switched(guarded, loop, PLAIN, until)
