@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -62,24 +63,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+    path = out / "results.json"
     try:
         for name in chosen.which or BENCHMARKS:
+            began = time.monotonic()
+            console.print(f"{name}: begins at {datetime.now(UTC):%H:%M:%S} UTC")
             with tempfile.TemporaryDirectory(prefix="installation-", dir=out) as folder:
                 # Stores of its own, whatever the environment names.
                 settings = Settings(database_url=None, redis_url=None, data_dir=Path(folder))
                 with open_installation(settings) as installation:
                     results |= measures[name](installation, chosen.pairs, chosen.seconds, console.print)
+            results[f"{name}_bench_seconds"] = round(time.monotonic() - began, 1)
+            results["measured_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+            # After each: what took minutes is not lost when a later one cannot be measured.
+            path.write_text(json.dumps(results, indent=2) + "\n")
     except (CannotMeasure, BadArguments) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
-    results |= {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-    path = out / "results.json"
-    path.write_text(json.dumps(results, indent=2) + "\n")
     table = Table("figure", "value")
     for name, value in results.items():
         table.add_row(name, str(value))
