@@ -233,7 +233,9 @@ class LoopLog:
         )
 
     def _ensure_days(self, times: Iterable[datetime]) -> None:
-        for day in sorted({time.replace(hour=0, minute=0, second=0, microsecond=0) for time in times} - self._days):
+        # Of thousands in a batch most are of a day that was seen.
+        dates = {time.toordinal(): time for time in times}.values()
+        for day in sorted({time.replace(hour=0, minute=0, second=0, microsecond=0) for time in dates} - self._days):
             for table in (decisions, interactions):
                 self._connection.execute(
                     text(

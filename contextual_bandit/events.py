@@ -41,6 +41,9 @@ IMPORTED = "imported"
 RANK_REPEATED = "rank_repeated"
 TYPES = frozenset({DECISION, OUTCOME, ACTIVATION, TICK, CONTROL, ACTIVITY, SPOOL, IMPORTED, RANK_REPEATED})
 
+_CONTROL_TYPE = f'"type":"{CONTROL}"'.encode()
+_BEGINNING = 40
+
 
 class BadEvent(ValueError):
     """A stream message that is no event of a known type and version."""
@@ -71,6 +74,11 @@ def with_spooled_at(message: bytes, at: datetime) -> bytes:
 def event_time(message: bytes) -> datetime:
     """The sender's time of a message that this version encoded."""
     return from_text(orjson.loads(message)["time"])
+
+
+def may_be_control(message: bytes) -> bool:
+    """Whether a message may be a control event; cheap, as the type stands at the beginning and nearly none is one."""
+    return _CONTROL_TYPE in message[:_BEGINNING]
 
 
 def decode(event_id: str, data: bytes) -> Event:

@@ -88,7 +88,10 @@ async def open_service(settings: Settings, metrics: ServiceMetrics) -> AsyncIter
                 installation, client, writer, access, serving, ranker, sources, customers, metrics, explainer, settings
             )  # fmt: skip
         finally:
-            steps = {"serving": serving.stop, "writer": writer.stop, "weather": weather.close, "client": client.aclose}
+            steps = {
+                "serving": serving.stop, "customers": known.stop, "writer": writer.stop, "weather": weather.close,
+                "client": client.aclose,
+            }  # fmt: skip
             for name, stop in steps.items():
                 await _stopped(name, stop)
             explainer.close()

@@ -46,8 +46,7 @@ def split_at_erasures(
 def erasure_of(message: tuple[str, bytes]) -> Erasure | None:
     """The erasure that a message asks for, if it is a control event of that kind."""
     position, data = message
-    # Cheap, since nearly every message is something else.
-    if ACTION.encode() not in data:
+    if not events.may_be_control(data):
         return None
     try:
         event = events.decode(position, data)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -124,8 +125,20 @@ class LoopWriter:
         self._bring_units()
         return rows
 
-    def handle(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        """Join, commit and learn messages; on any error the writer must be discarded."""
+    @staticmethod
+    def read(messages: Sequence[tuple[str, bytes]]) -> dict[str, ReadMessage]:
+        """Messages by position; those that cannot be read are set aside when they are joined."""
+        read: dict[str, ReadMessage] = {}
+        for position, data in messages:
+            with suppress(events.BadEvent):
+                read[position] = read_message(position, data)
+        return read
+
+    def handle(self, messages: Sequence[tuple[str, bytes]], read: Mapping[str, ReadMessage] | None = None) -> None:
+        """Join, commit and learn messages; on any error the writer must be discarded.
+
+        ``read`` has those that were read already, by position.
+        """
         has_erased = False
         for erasure, run in split_at_erasures(messages):
             if erasure is not None:
@@ -134,14 +147,14 @@ class LoopWriter:
             for deletion, part in split_at_controls(run):
                 if deletion is not None:
                     self._operations.delete_log(deletion)
-                self._take(part)
+                self._take(part, read)
         if has_erased:
             self._bring_units()
             finish_loop(self._stores.reader, self._ledger, self.position, self._unlearn)
 
-    def _take(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        read, decision_ids, outcome_ids = _read(messages)
-        known = self._ledger.known(decision_ids, outcome_ids)
+    def _take(self, messages: Sequence[tuple[str, bytes]], read: Mapping[str, ReadMessage] | None) -> None:
+        read = read or self.read(messages)
+        known = self._ledger.known(*_ids(read[position] for position, _ in messages if position in read))
         batch = self._joiner.run(messages, *known, read)
         self._rebuild(batch)
         self._ledger.commit(batch, self._trainer.generation)
@@ -315,16 +328,11 @@ class LoopWriter:
         metrics.open.labels(loop).set(len(self._joiner.state.open))
 
 
-def _read(messages: Sequence[tuple[str, bytes]]) -> tuple[dict[str, ReadMessage], list[str], list[str]]:
-    """Messages by position, and the ids of decisions and outcomes in them; the joiner sets unreadable ones aside."""
-    read: dict[str, ReadMessage] = {}
+def _ids(read: Iterable[ReadMessage]) -> tuple[list[str], list[str]]:
+    """The ids of decisions and outcomes in messages."""
     decision_ids: list[str] = []
     outcome_ids: list[str] = []
-    for position, data in messages:
-        try:
-            read[position] = one = read_message(position, data)
-        except events.BadEvent:
-            continue
+    for one in read:
         event, payload = one.event, one.event.payload
         if isinstance(payload.get("decision_id"), str):
             decision_ids.append(payload["decision_id"])
@@ -332,7 +340,7 @@ def _read(messages: Sequence[tuple[str, bytes]]) -> tuple[dict[str, ReadMessage]
                 outcome_ids.append(early_activation(payload["decision_id"], event.time).outcome_id)
         if isinstance(payload.get("outcome_id"), str):
             outcome_ids.append(payload["outcome_id"])
-    return read, decision_ids, outcome_ids
+    return decision_ids, outcome_ids
 
 
 def _now() -> datetime:

@@ -33,9 +33,6 @@ log = logging.getLogger(__name__)
 REPLAY_STEP = 500
 # What the control event of a deleted log says; the service's ``configure`` writes it.
 DELETE_LOG = "delete_log"
-# How a control event's message begins, within so many bytes (contextual_bandit.events).
-_CONTROL_TYPE = f'"type":"{events.CONTROL}"'.encode()
-_BEGINNING = 40
 
 
 class ModelOwner(Protocol):
@@ -309,8 +306,7 @@ def split_at_controls(
     """
     start = 0
     for index, message in enumerate(messages):
-        # Cheap, since nearly every message is something else: the type stands at the beginning.
-        if _CONTROL_TYPE in message[1][:_BEGINNING]:
+        if events.may_be_control(message[1]):
             if index > start:
                 yield None, messages[start:index]
             yield _deletion_of(message), messages[index : index + 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import redis
@@ -14,6 +14,7 @@ from adapters.streams import ACTIVITY_STREAM, StreamReader
 from adapters.telemetry import LearnerMetrics
 from contextual_bandit import events
 from contextual_bandit.profile import Activity, Profile
+from contextual_bandit.stored_decisions import ReadMessage
 from learner.erase import erase_from_profiles, finish_profiles, split_at_erasures
 
 TRIM_EVERY_SECONDS = 5.0
@@ -41,8 +42,15 @@ class ProfileWriter:
         finish_profiles(reader, self._ledger, self.position)
         self._trimmed = time.monotonic()
 
-    def handle(self, messages: Sequence[tuple[str, bytes]]) -> None:
+    @staticmethod
+    def read(messages: Sequence[tuple[str, bytes]]) -> dict[str, ReadMessage]:
+        """Nothing: activities are read when they are applied."""
+        del messages
+        return {}
+
+    def handle(self, messages: Sequence[tuple[str, bytes]], read: Mapping[str, ReadMessage] | None = None) -> None:
         """Apply and commit messages; on any error the writer must be discarded."""
+        del read
         has_erased = False
         for erasure, run in split_at_erasures(messages):
             if erasure is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import methodcaller
 from typing import Protocol
 
@@ -14,6 +14,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from adapters.locks import AnotherWriter, LockLost, WriterConnection
 from adapters.streams import ACTIVITY_STREAM, StreamReader
+from contextual_bandit.stored_decisions import ReadMessage
+from learner.ahead import Found, Messages, ReadAhead
 
 log = logging.getLogger(__name__)
 HEARTBEAT_KEY = "heartbeat:learn"
@@ -32,8 +34,11 @@ class Writer(Protocol):
     def position(self) -> str:
         """The last message that was committed."""
 
-    def handle(self, messages: list[tuple[str, bytes]]) -> None:
-        """Apply and commit a run of messages."""
+    def read(self, messages: Messages) -> Mapping[str, ReadMessage]:
+        """Read messages that will be handled, by position; called in another thread, it changes nothing."""
+
+    def handle(self, messages: Messages, read: Mapping[str, ReadMessage]) -> None:
+        """Apply and commit a run of messages, some of which may have been ``read`` already."""
 
     def skip(self, message: tuple[str, bytes], error: str) -> None:
         """Set a message aside that cannot be applied."""
@@ -72,6 +77,7 @@ class Runner:
         self._loops = loops
         self._connection = writers
         self._batch_size = batch_size
+        self._ahead = ReadAhead(reader, batch_size)
         self._streams = [ACTIVITY_STREAM] if activity else []
         self._writers: dict[str, Writer] = {}
         self._not_before: dict[str, float] = {}
@@ -96,6 +102,7 @@ class Runner:
                 log.exception("could not save on leaving", extra={"writer": name})
         self._writers.clear()
         self._connection.close()
+        self._ahead.close()
 
     def _look_for_work(self) -> None:
         now = time.monotonic()
@@ -132,13 +139,26 @@ class Runner:
             return
         names = {writer.stream: name for name, writer in self._writers.items()}
         positions = {writer.stream: writer.position for writer in self._writers.values()}
-        found = self._reader.read(positions, self._batch_size, block_ms=200)
-        for stream, messages in found.items():
-            self._apply(names[stream], messages)
+        found = self._ahead.take(positions)
+        others = {stream: position for stream, position in positions.items() if stream not in found}
+        if others:
+            new = self._reader.read(others, self._batch_size, block_ms=0 if found else 200)
+            found |= {stream: Found(messages, {}) for stream, messages in new.items()}
+        self._read_on(found, names)
+        for stream, (messages, read) in found.items():
+            self._apply(names[stream], messages, read)
         for name in list(self._writers):
             self._guard(name, methodcaller("idle"))
 
-    def _apply(self, name: str, messages: list[tuple[str, bytes]]) -> None:
+    def _read_on(self, found: Mapping[str, Found], names: Mapping[str, str]) -> None:
+        """Where whole batches come, begin to read what is behind them, while they are worked on."""
+        behind = {
+            stream: one.messages[-1][0] for stream, one in found.items()
+            if len(one.messages) == self._limits.get(names[stream], self._batch_size) == self._batch_size
+        }  # fmt: skip
+        self._ahead.begin(behind, {stream: self._writers[names[stream]].read for stream in behind})
+
+    def _apply(self, name: str, messages: Messages, read: Mapping[str, ReadMessage]) -> None:
         """Hand messages to their writer: after a failure half as many, until the one that cannot be stored is alone."""
         limit = self._limits.get(name, self._batch_size)
         if limit == 0:
@@ -146,7 +166,7 @@ class Runner:
             if self._guard(name, methodcaller("skip", messages[0], self._errors.get(name, ""))):
                 self._limits[name] = 1
             return
-        if self._guard(name, methodcaller("handle", messages[:limit])):
+        if self._guard(name, methodcaller("handle", messages[:limit], read)):
             self._limits[name] = min(limit * 2, self._batch_size)
         else:
             self._limits[name] = len(messages[:limit]) // 2
@@ -172,6 +192,7 @@ class Runner:
 
     def _drop_all(self) -> None:
         """Every lock was on the one connection."""
+        self._ahead.forget()
         for writer in self._writers.values():
             writer.abandon()
         self._writers.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from adapters.installation import Installation
 from adapters.locks import WriterConnection
 from adapters.streams import StreamReader
+from contextual_bandit.stored_decisions import ReadMessage
 from learner.run import Runner
 
 
@@ -33,7 +34,11 @@ class FussyWriter:
 
     last = "0-0"
 
-    def handle(self, messages: list[tuple[str, bytes]]) -> None:
+    @staticmethod
+    def read(messages: Sequence[tuple[str, bytes]]) -> dict[str, ReadMessage]:
+        return {}
+
+    def handle(self, messages: Sequence[tuple[str, bytes]], read: Mapping[str, ReadMessage]) -> None:
         for _, data in messages:
             error = self._fail(data)
             if error is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,23 +20,29 @@ class Stores:
 
     def __init__(self) -> None:
         self.reads: list[str] = []
+        self.asked = 0
+        self.gone: set[str] = set()
+        self.record = b"{}"
 
     def noting_absence(self) -> AbstractContextManager[None]:
         """Nothing is absent."""
         return nullcontext()
 
-    async def ask(self, command: bytes, profile: bytes, record: bytes) -> list[bytes]:
-        """No profile, and an empty record."""
+    async def ask(self, command: bytes, *keys: bytes) -> list[bytes | None]:
+        """No profile, and an empty record, of everybody who is not ``gone``."""
         assert command == b"MGET"
-        self.reads.append(profile.decode().partition(":")[2])
-        return [b"", b"{}"]
+        names = [key.decode().partition(":")[2] for key in keys[::2]]
+        self.reads += names
+        self.asked += 1
+        return [part for name in names for part in ((None, None) if name in self.gone else (b"", self.record))]
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The monotonic clock; its last entry is now."""
     at = [100.0]
-    monkeypatch.setattr("decision_service.customers.time.monotonic", lambda: at[-1])
+    # Not the event loop's.
+    monkeypatch.setattr(customers, "time", SimpleNamespace(monotonic=lambda: at[-1]))
     return at
 
 
@@ -91,3 +98,67 @@ def test_the_bound_holds_and_who_was_read_last_stays(clock: list[float], monkeyp
     assert list(asked._cache) == ["b", "c", "d"]
     ask(asked, "d")
     assert stores.reads == ["a", "b", "c", "d"]
+
+
+def test_who_is_asked_for_again_is_read_with_others_before_the_time_is_over(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(customers, "READ_AT_A_TIME", 4)
+    stores = Stores()
+    asked = known(stores, 0.05)
+    names = [f"c{number}" for number in range(6)]
+
+    async def run() -> None:
+        first = [await asked.known(name) for name in names]
+        clock.append(clock[-1] + 0.03)
+        for name in names[:5]:
+            await asked.known(name)
+        stores.gone = {"c1"}
+        await asyncio.sleep(0.03)
+        # Five of them in two reads, beside the six calls' own.
+        assert stores.asked == 8
+        assert stores.reads[6:] == names[:5]
+        clock.append(clock[-1] + 0.03)
+        # Of whom nothing was found, and who was not asked for again, is read by their calls.
+        assert [await asked.known(name) for name in ("c0", "c2", "c3", "c4")] == [first[0], *first[2:5]]
+        assert stores.asked == 8
+        stores.gone = set()
+        await asked.known("c1")
+        await asked.known("c5")
+        assert stores.asked == 10
+        await asked.stop()
+
+    asyncio.run(run())
+
+
+def test_what_has_changed_is_seen_when_it_is_read_ahead(clock: list[float]) -> None:
+    stores = Stores()
+    asked = known(stores, 0.05)
+
+    async def run() -> None:
+        before = await asked.known("a")
+        clock.append(clock[-1] + 0.03)
+        stores.record = b'{"region": "north"}'
+        assert await asked.known("a") is before
+        await asyncio.sleep(0.03)
+        after = await asked.known("a")
+        assert (before.record.region, after.record.region) == (None, "north")
+        await asked.stop()
+
+    asyncio.run(run())
+
+
+def test_while_redis_is_away_nothing_is_read_ahead(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = Stores()
+    asked = known(stores, 0.05)
+
+    async def run() -> None:
+        await asked.known("a")
+        clock.append(clock[-1] + 0.03)
+        await asked.known("a")
+        monkeypatch.setattr(stores, "is_away", True)
+        await asyncio.sleep(0.03)
+        assert stores.asked == 1
+        await asked.stop()
+
+    asyncio.run(run())
