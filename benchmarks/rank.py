@@ -63,18 +63,20 @@ class Bench:
             for number in range(self.pairs)
         ]
 
-    def latencies(self, service: int, empty: int, rate: float) -> list[Pair]:
-        """Milliseconds that one of a hundred requests exceeds, at the same constant rate, in turn."""
-        return [
-            self._pair(
-                f"p99 at {rate:.0f} per second",
-                number,
-                lambda port: self.client.run(port, self.bodies, self.seconds, rate).p99_ms,
-                service,
-                empty,
-            )
-            for number in range(self.pairs)
-        ]
+    def latencies(self, service: int, empty: int, rate: float, *, warm: bool) -> list[Pair]:
+        """Milliseconds that one of a hundred requests exceeds, at the same constant rate, in turn.
+
+        While the other has its turn the service is not asked, and what it kept of customers grows too old. Where it is
+        ``warm``, each was asked at the same rate right before.
+        """
+
+        def p99_ms(port: int) -> float:
+            if warm:
+                self.client.run(port, self.bodies, WARM_UP_SECONDS, rate)
+            return self.client.run(port, self.bodies, self.seconds, rate).p99_ms
+
+        name = f"p99 at {rate:.0f} per second{', warm' if warm else ''}"
+        return [self._pair(name, number, p99_ms, service, empty) for number in range(self.pairs)]
 
     def _pair(self, name: str, number: int, one: Callable[[int], float], service: int, empty: int) -> Pair:
         pair = Pair(one(service), one(empty))
@@ -133,17 +135,20 @@ def _one_worker(installation: Installation, bench: Bench) -> dict[str, Any]:
         bench.say("service and empty endpoint are up")
         alone = bench.throughputs("requests per second", service, empty)
         largest = statistics.median(pair.service for pair in alone)
-        delays = bench.latencies(service, empty, P99_LOAD * largest)
+        delays = bench.latencies(service, empty, P99_LOAD * largest, warm=False)
+        warm = bench.latencies(service, empty, P99_LOAD * largest, warm=True)
         with learning(installation):
             busy = bench.throughputs("requests per second, learner running", service, empty)
     return {
         **_ratio("rank_throughput_ratio", alone),
         **_ratio("rank_throughput_ratio_learner_running", busy),
         **_ratio("rank_p99_ratio", delays),
+        **_ratio("rank_p99_ratio_warm", warm),
         "rank_workers_1": round(largest, 1),
         "empty_workers_1": round(statistics.median(pair.empty for pair in alone), 1),
         "rank_p99_ms": round(statistics.median(pair.service for pair in delays), 3),
         "empty_p99_ms": round(statistics.median(pair.empty for pair in delays), 3),
+        "rank_p99_ms_warm": round(statistics.median(pair.service for pair in warm), 3),
         "rank_p99_rate": round(P99_LOAD * largest, 1),
     }
 
