@@ -64,8 +64,8 @@ def read_interactions(
         query = query.where(~interactions.c.set_aside)
     if closed_from is not None:
         query = query.where(interactions.c.closed_at >= closed_from)
-    with engine.connect() as connection:
-        rows = connection.execution_options(yield_per=1000).execute(query)
+    # Whoever reads no further leaves nothing open.
+    with engine.connect() as connection, connection.execution_options(yield_per=1000).execute(query) as rows:
         for row in rows:
             decision = _decision(row)
             rewards = tuple(row.slot_rewards or ())

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 = any free one.")
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes of the decision service.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
-    batch_size: int = Field(default=2000, ge=1, le=20000, description="Stream messages per learner transaction.")
+    batch_size: int = Field(default=4000, ge=1, le=20000, description="Stream messages per learner transaction.")
     checkpoint_seconds: float = Field(default=30.0, gt=0, description="Longest time between two model checkpoints.")
     snapshot_poll_seconds: float = Field(
         default=0.25, gt=0, le=1, description="How often services look for new snapshots."

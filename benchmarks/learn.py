@@ -35,7 +35,7 @@ from contextual_bandit.types import Decision, LoggedInteraction
 from contextual_bandit.vowpal import action_numbers, context_numbers
 
 LOOP = "backlog"
-DECISIONS = 20_000
+DECISIONS = 40_000
 REWARDED_EVERY = 10
 # Of simulated time, between two decisions; their windows close while later ones open, as in any long backlog.
 APART = timedelta(seconds=0.1)

@@ -83,7 +83,7 @@ class Runner:
         self._not_before: dict[str, float] = {}
         self._limits: dict[str, int] = {}
         self._errors: dict[str, str] = {}
-        self._looked = 0.0
+        self._looked = self._beaten = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set, then finish what was read and save."""
@@ -131,7 +131,15 @@ class Runner:
             except Exception:
                 log.exception("cannot take over", extra={"writer": name})
                 self._not_before[name] = now + RETRY_SECONDS
-        self._client.set(HEARTBEAT_KEY, ",".join(sorted(self._writers)), ex=10)
+        self._beaten = 0.0
+        self._beat()
+
+    def _beat(self) -> None:
+        """Say that this process lives and what it writes, also between many long batches."""
+        now = time.monotonic()
+        if now - self._beaten >= LOOK_EVERY_SECONDS:
+            self._beaten = now
+            self._client.set(HEARTBEAT_KEY, ",".join(sorted(self._writers)), ex=10)
 
     def _step(self) -> None:
         if not self._writers:
@@ -147,6 +155,7 @@ class Runner:
         self._read_on(found, names)
         for stream, (messages, read) in found.items():
             self._apply(names[stream], messages, read)
+            self._beat()
         for name in list(self._writers):
             self._guard(name, methodcaller("idle"))
 
