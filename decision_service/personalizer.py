@@ -21,6 +21,7 @@ from decision_service import personalizer_model as model
 from decision_service import personalizer_rank as rank
 from decision_service.personalizer_call import CURRENT, Call, HeldSettings
 from decision_service.personalizer_errors import (
+    DESIGNED,
     FAILED,
     PersonalizerError,
     error_response,
@@ -138,7 +139,11 @@ class Personalizer:
         except Exception as raised:
             error = personalizer_error(raised, code, failure)
             if error.status >= 500:
-                log.exception("request failed", extra={"path": scope["path"]})
+                said = {"path": scope["path"], "error": repr(raised)}
+                if isinstance(raised, DESIGNED):
+                    log.warning("request failed", extra=said)
+                else:
+                    log.exception("request failed", extra=said)
             response = error_response(error)
         await response(scope, receive, send)
 

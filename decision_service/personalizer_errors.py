@@ -11,7 +11,7 @@ from starlette.responses import Response
 from contextual_bandit.vowpal import BadArguments
 from decision_service.configure import OperationFailed
 from decision_service.field_errors import message_of
-from decision_service.problems import problem_of
+from decision_service.problems import HANDLED, problem_of
 
 JSON = "application/json; charset=utf-8"
 HEADERS = {"Cache-Control": "no-store, must-revalidate, no-cache", "Pragma": "no-cache", "Expires": "0"}
@@ -35,6 +35,10 @@ class PersonalizerError(Exception):
         self.code = code
         self.message = message
         self.target = target
+
+
+# What is answered in words of its own; anything else is a fault to be looked into.
+DESIGNED = (*HANDLED, PersonalizerError, OperationFailed)
 
 
 def invalid(code: str, message: str, target: str | None = None) -> PersonalizerError:
